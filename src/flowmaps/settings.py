@@ -206,6 +206,14 @@ class ServeSettings(Group):
     viewer: bool = Field(True, description="Serve the viewer page.")
 
 
+class ViewerSettings(Group):
+    """What the viewer page offers its user; all of it is public."""
+
+    token_url: str = Field("", description="Token endpoint that the page asks with client id and secret.")
+    client_id: str = Field("", description="Client id that the page proposes.")
+    topics: Words = Field((), description="Topics that the page offers to pick from.")
+
+
 class LimitSettings(Group):
     """What a caller may ask for."""
 
@@ -246,6 +254,7 @@ class Settings(Group):
     ingest: IngestSettings = IngestSettings()
     render: RenderSettings = RenderSettings()
     serve: ServeSettings = ServeSettings()
+    viewer: ViewerSettings = ViewerSettings()
     limit: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
 
