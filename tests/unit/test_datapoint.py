@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import event, given
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from flowmaps.datapoint import MAX_IDENTIFIER_BYTES, MAX_PROPERTIES_BYTES, parse_datapoint
@@ -169,6 +169,7 @@ _VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*OLDER, *PUBLISHED, "extra"]), _VALUES))
 def test_any_record_is_a_storable_datapoint_or_refused(change: dict[str, Any]) -> None:
     try:
