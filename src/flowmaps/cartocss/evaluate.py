@@ -1,0 +1,196 @@
+"""Evaluate the expressions of a stylesheet to values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flowmaps.cartocss.color import from_rgb
+from flowmaps.cartocss.functions import FUNCTIONS, BadArguments
+from flowmaps.cartocss.reference import TRANSFORMS, Reference, nearest
+from flowmaps.cartocss.tree import (
+    CallNode,
+    ColorNode,
+    FieldNode,
+    GroupNode,
+    KeywordNode,
+    ListNode,
+    NegationNode,
+    Node,
+    NumberNode,
+    OperationNode,
+    StringNode,
+    Stylesheet,
+    UrlNode,
+    VariableNode,
+)
+from flowmaps.cartocss.values import (
+    ATOM,
+    SUM,
+    UNDEFINED,
+    ArithmeticProblem,
+    Call,
+    Field,
+    Items,
+    Keyword,
+    Number,
+    String,
+    Undefined,
+    Uri,
+    Value,
+    operate,
+)
+
+_PER_INCH = {"m": 0.0254, "cm": 2.54, "mm": 25.4, "pt": 72.0, "pc": 6.0, "in": 1.0}
+MAX_NODES = 200_000
+
+
+class Problem(Exception):
+    """An expression cannot be evaluated."""
+
+    def __init__(self, text: str, offset: int) -> None:
+        super().__init__(text)
+        self.text = text
+        self.offset = offset
+
+
+class Evaluator:
+    """Evaluate nodes; variables are looked up in one flat namespace, also before their definition."""
+
+    def __init__(self, variables: Mapping[str, Node], reference: Reference, ppi: float) -> None:
+        self._variables = variables
+        self._reference = reference
+        self._ppi = ppi
+        self._open: list[str] = []
+        self._steps = 0
+
+    def evaluate(self, node: Node) -> Value:
+        """Return the value of *node*; raise `Problem`."""
+        self._steps += 1
+        if self._steps > MAX_NODES:
+            raise Problem(f"Evaluation takes more than {MAX_NODES} steps", node.offset)
+        match node:
+            case NumberNode(value, unit, _):
+                return self._number(value, unit)
+            case StringNode(text, _):
+                return String(text)
+            case KeywordNode(text, _):
+                return Keyword(text)
+            case ColorNode(channels, alpha, _):
+                return from_rgb(*channels, alpha)
+            case FieldNode(name, _):
+                return Field(f"[{name}]")
+            case VariableNode(name, offset):
+                return self._variable(name, offset)
+            case UrlNode(text, variable, offset):
+                return self._url(text, variable, offset)
+            case CallNode():
+                return self._call(node)
+            case OperationNode(operator, left, right, offset):
+                one, other = self.evaluate(left), self.evaluate(right)
+                try:
+                    return operate(operator, one, other)
+                except ArithmeticProblem as problem:
+                    raise Problem(str(problem), offset) from None
+            case NegationNode(operand, offset):
+                return self._negate(self.evaluate(operand), offset)
+            case GroupNode(inner, _):
+                grouped = self.evaluate(inner)
+                if isinstance(grouped, Field) and grouped.level < ATOM:
+                    return Field(f"({grouped.text})")
+                return grouped
+            case ListNode(items, separator, _):
+                return Items(tuple(self.evaluate(item) for item in items), separator)
+
+    def _number(self, value: float, unit: str) -> Number:
+        if unit in _PER_INCH:
+            return Number(value / _PER_INCH[unit] * self._ppi, "px")
+        return Number(value, unit)
+
+    def _variable(self, name: str, offset: int) -> Value:
+        if name not in self._variables:
+            raise Problem(f"variable {name} is undefined", offset)
+        if name in self._open:
+            raise Problem(f"variable {name} is recursive", offset)
+        if len(self._open) > 200:
+            raise Problem("variables refer to each other through more than 200 steps", offset)
+        self._open.append(name)
+        try:
+            return self.evaluate(self._variables[name])
+        finally:
+            self._open.pop()
+
+    def _url(self, text: str, variable: str | None, offset: int) -> Value:
+        if variable is None:
+            return Uri(text)
+        value = self._variable(variable, offset)
+        return value if isinstance(value, Uri | Undefined) else Uri(value.text)
+
+    def _negate(self, value: Value, offset: int) -> Value:
+        match value:
+            case Number(number, unit):
+                return Number(-number, unit)
+            case Field(text, level):
+                return Field(f"-{text}" if level == ATOM else f"-({text})", SUM)
+            case Undefined():
+                return UNDEFINED
+            case _:
+                raise Problem(f"Cannot do math with type {value.kind}.", offset)
+
+    def _call(self, node: CallNode) -> Value:
+        name = node.name
+        arguments = tuple(self.evaluate(argument) for argument in node.arguments)
+        if any(isinstance(argument, Undefined) for argument in arguments):
+            return UNDEFINED
+        if name in FUNCTIONS:
+            return self._compute(node, arguments)
+        if name == "stop":
+            if not 1 <= len(arguments) <= 3:
+                raise Problem(f"function stop() takes 1,2,3 arguments and was given {len(arguments)}", node.offset)
+            return Call(name, arguments, "tag")
+        if name in TRANSFORMS:
+            _check_arity(node, TRANSFORMS[name])
+            return Call(name, arguments, "transform")
+        if name in self._reference.image_filters:
+            arity = self._reference.image_filters[name]
+            if arity >= 0:
+                _check_arity(node, (arity,))
+            return Call(name, arguments, "imagefilter")
+        raise self._unknown(node)
+
+    def _compute(self, node: CallNode, arguments: tuple[Value, ...]) -> Value:
+        try:
+            return FUNCTIONS[node.name][1](arguments)
+        except BadArguments as problem:
+            if problem.expected is not None:
+                text = f"incorrect number of arguments for {node.name}(). {problem.expected} expected."
+            else:
+                text = f"incorrect arguments given to {node.name}()"
+            raise Problem(text, node.offset) from None
+
+    def _unknown(self, node: CallNode) -> Problem:
+        arities = {name: str(count) for name, (count, _) in FUNCTIONS.items()}
+        arities |= {name: "any" if count < 0 else str(count) for name, count in self._reference.image_filters.items()}
+        arities |= {name: ",".join(map(str, counts)) for name, counts in TRANSFORMS.items()}
+        closest = nearest(node.name, arities, below=max(3, len(node.name)))
+        hint = f", did you mean {closest}({arities[closest]})" if closest else ""
+        return Problem(f"unknown function {node.name}(){hint}", node.offset)
+
+
+def _check_arity(node: CallNode, counts: tuple[int, ...]) -> None:
+    if len(node.arguments) not in counts:
+        takes = ",".join(map(str, counts))
+        raise Problem(
+            f"function {node.name}() takes {takes} arguments and was given {len(node.arguments)}", node.offset
+        )
+
+
+def first_definitions(sheet: Stylesheet) -> tuple[dict[str, Node], list[tuple[str, int]]]:
+    """Return each variable's first definition, which counts, and the later ones with their offsets."""
+    variables: dict[str, Node] = {}
+    repeated: list[tuple[str, int]] = []
+    for declaration in sheet.variables:
+        if declaration.property in variables:
+            repeated.append((declaration.property, declaration.offset))
+        else:
+            variables[declaration.property] = declaration.value
+    return variables, repeated
