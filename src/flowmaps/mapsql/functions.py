@@ -57,16 +57,14 @@ int4range int8range numrange tsrange tstzrange daterange range_merge multirange 
 to_tsquery plainto_tsquery phraseto_tsquery websearch_to_tsquery to_tsvector ts_rank ts_rank_cd ts_headline
 point box circle lseg path polygon line area center diameter height width radius npoints
 bool boolean int int2 int4 int8 float4 float8 bpchar varchar text interval timestamp timestamptz time timetz
-crosstab
 """
 _POSTGIS = """
 box2d box3d geometry geography geometrytype addbbox dropbbox find_srid geometry_hash postgis_addbbox postgis_dropbbox
 postgis_hasbbox postgis_getbbox postgis_typmod_srid raster
 """
 
-ALLOWED: Final = frozenset(
-    " ".join((_MATHS, _TEXT, _TIME, _JSON, _ARRAYS, _AGGREGATES, _WINDOWS, _OTHERS, _POSTGIS)).split()
-)
+_GROUPS = (_MATHS, _TEXT, _TIME, _JSON, _ARRAYS, _AGGREGATES, _WINDOWS, _OTHERS, _POSTGIS)
+ALLOWED: Final = frozenset(name for group in _GROUPS for name in group.split())
 _ALLOWED_PREFIXES = ("st_", "h3_")
 _DENIED = frozenset(
     (
