@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -190,6 +190,7 @@ class OwnerConnections:
     most: int = 16
     clock: Callable[[], float] = time.monotonic
     _idle: OrderedDict[str, _Idle] = field(default_factory=OrderedDict)
+    _busy: set[Connection[Any]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
@@ -208,11 +209,14 @@ class OwnerConnections:
         with self._lock:
             idle = self._idle.pop(key, None)
         conn = idle.conn if idle else self._open(key)
+        self._busy.add(conn)
         try:
             yield conn
         except BaseException:
             conn.close()
             raise
+        finally:
+            self._busy.discard(conn)
         if conn.closed:
             return
         with self._lock:
@@ -220,6 +224,13 @@ class OwnerConnections:
             self._idle[key] = _Idle(conn, self.clock())
         self._close([earlier.conn] if earlier else [])
         self._close(list(self._take(self.most)))
+
+    def cancel(self) -> None:
+        """Make PostgreSQL give up what still runs on these connections."""
+        for conn in tuple(self._busy):
+            with suppress(psycopg.Error):
+                # A server that does not even take this is left to the keepalives below.
+                conn.cancel_safe(timeout=2)
 
     def _open(self, conninfo: str) -> Connection[Any]:
         return psycopg.connect(
