@@ -24,6 +24,8 @@ from flowmaps.tenants import our_error
 
 _log = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.05
+_POLL_BUSY_SECONDS = 0.005
+"""While a job runs: its end is noticed between two polls."""
 _METRICS_SECONDS = 1.0
 _STOP_SECONDS = 10.0
 _REST_AFTER_FENCE_SECONDS = 1.0
@@ -77,7 +79,8 @@ class IngestLoop:
         _log.info("stopping", unfinished=sum(not future.done() for future in running))
 
     def _read(self) -> None:
-        first = self._consumer.poll(_POLL_SECONDS)
+        busy = any(state.running for state in self._topics.values())
+        first = self._consumer.poll(_POLL_BUSY_SECONDS if busy else _POLL_SECONDS)
         if first is None:
             return
         self._take(first)

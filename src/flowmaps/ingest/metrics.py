@@ -6,11 +6,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, disable_created_metrics
 from prometheus_client.core import Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from flowmaps.ingest.plan import BatchPlan
+
+# The time a series began would be a second series beside each.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 LAG = Gauge(
     "flowmaps_consumer_lag", "Records of the partition that are not in the database yet.", ["topic", "partition"]

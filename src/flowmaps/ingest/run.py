@@ -47,11 +47,14 @@ def run_ingest(
         if announce:
             announce(port)
         registry = stack.enter_context(SchemaRegistry(settings.registry, client=registry_client))
+        # Questions have a client of their own: on the consumer's connection they would queue behind its long fetches.
+        observer = open_consumer(settings)
+        stack.callback(observer.close)
         consumer = open_consumer(settings)
         stack.callback(consumer.close)
         if _until_there(lambda: migrate_master(settings.database.url.get_secret_value()), health, stop) is None:
             return
-        cluster = _until_there(lambda: [cluster_id(consumer)], health, stop)
+        cluster = _until_there(lambda: [cluster_id(observer)], health, stop)
         if not cluster:
             return
         connections = stack.enter_context(OwnerConnections(settings))
@@ -60,13 +63,13 @@ def run_ingest(
         # By now the loop has waited; what still runs hangs, and would keep the process from ending.
         stack.callback(connections.cancel)
         health.checks["database"] = lambda: _check_database(settings)
-        health.checks["kafka"] = lambda: _check_kafka(lambda: cluster_id(consumer))
+        health.checks["kafka"] = lambda: _check_kafka(lambda: cluster_id(observer))
         stack.callback(health.checks.clear)
         work = TopicWork(
             settings,
             cluster[0],
             registry.decode,
-            lambda topic, partition: log_range(consumer, topic, partition),
+            lambda topic, partition: log_range(observer, topic, partition),
             connections,
         )
         _log.info("consuming", cluster_id=cluster[0], pattern=settings.kafka.topic_pattern)
