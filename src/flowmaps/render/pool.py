@@ -57,6 +57,7 @@ class _Process:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.fonts: frozenset[str] = frozenset()
 
     @classmethod
     async def start(cls, settings: RenderSettings) -> _Process:
@@ -82,7 +83,7 @@ class _Process:
         started = cls(process)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await started._read()
+                started.fonts = frozenset((await started._read()).message.split("\n"))
         except BaseException:
             await started.stop()
             raise
@@ -131,6 +132,7 @@ class RenderPool:
 
     async def __aenter__(self) -> Self:
         started = await asyncio.gather(*(_Process.start(self._settings) for _ in range(self._settings.workers)))
+        self._processes = dict(enumerate(started))
         self._tasks = [asyncio.create_task(self._work(number, process)) for number, process in enumerate(started)]
         return self
 
@@ -141,6 +143,11 @@ class RenderPool:
         await asyncio.gather(*(process.stop() for process in self._processes.values()))
         while self._queue:
             self._queue.popleft().answer.cancel()
+
+    @property
+    def fonts(self) -> frozenset[str]:
+        """Names of the font faces that the workers know."""
+        return frozenset().union(*(process.fonts for process in self._processes.values()))
 
     @property
     def pids(self) -> list[int]:
@@ -190,7 +197,6 @@ class RenderPool:
 
     async def _work(self, number: int, process: _Process) -> None:
         """Feed one worker for ever; replace it when it dies or is late."""
-        self._processes[number] = process
         loop = asyncio.get_running_loop()
         while True:
             pending = await self._next()

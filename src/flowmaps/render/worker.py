@@ -189,7 +189,9 @@ def main() -> None:
     limit_memory(options.memory_mib)
     # Unbuffered, so that select sees every byte that has not been read.
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
-    body = pickle.dumps(Rendered(), protocol=pickle.HIGHEST_PROTOCOL)
+    # The first answer comes unasked: this worker is ready, and these are its fonts.
+    hello = Rendered(message="\n".join(mapnik.FontEngine.face_names()))
+    body = pickle.dumps(hello, protocol=pickle.HIGHEST_PROTOCOL)
     answers.write(LENGTH.pack(len(body)) + body)
     answers.flush()
     serve(_Requests(requests), answers, options)

@@ -1,0 +1,174 @@
+"""Put the application together: routes, lifespan, errors, metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TypedDict
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import Histogram, start_http_server
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from flowmaps import __version__
+from flowmaps.api import routes_maps, routes_system
+from flowmaps.api.answers import error_answer, json_answer
+from flowmaps.api.auth import TokenVerifier
+from flowmaps.api.state import State
+from flowmaps.errors import FlowMapsError
+from flowmaps.maps import open_services
+from flowmaps.settings import Settings, load_settings
+from flowmaps.telemetry import configure_logs
+
+_LATENCY = Histogram(
+    "http_request_latency_seconds",
+    "Time from a request to its answer.",
+    ["method", "status", "path", "format"],
+    buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5),
+)
+_FORMATS = frozenset({"png", "png32", "png8", "grid.json", "mvt"})
+_log = structlog.get_logger()
+
+
+class _Lifespan(TypedDict):
+    flowmaps: State
+
+
+def create() -> FastAPI:
+    """Return the application of this process's settings; for the server's command line."""
+    settings = load_settings()
+    configure_logs(settings.log)
+    return create_app(settings)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; what it needs is opened when it starts and closed when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[_Lifespan]:
+        async with AsyncExitStack() as stack:
+            server, thread = start_http_server(settings.serve.metrics_port, settings.serve.metrics_host)
+            stack.callback(thread.join)
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+            services = await stack.enter_async_context(open_services(settings))
+            verifier = await stack.enter_async_context(TokenVerifier(settings.oidc))
+            _log.info("serving", version=__version__, metrics_port=server.server_port)
+            yield {"flowmaps": State(services, verifier)}
+
+    app = FastAPI(
+        title="Flow Maps",
+        version=__version__,
+        summary="Maps of datapoints: create a map, get its tiles.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=[{"name": "maps"}, {"name": "tiles"}, {"name": "system"}],
+        redirect_slashes=False,
+    )
+    app.include_router(routes_system.router)
+    app.include_router(routes_maps.router)
+    _add_errors(app)
+    _add_metrics(app)
+    if settings.serve.viewer:
+        _add_viewer(app, settings)
+    _describe_security(app)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    async def ours(request: Request, error: Exception) -> Response:
+        if not isinstance(error, FlowMapsError):
+            raise error
+        return error_answer(request, error)
+
+    async def theirs(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        return _plain_error(request, str(error.detail), error.status_code, dict(error.headers or {}))
+
+    async def defect(request: Request, error: Exception) -> Response:
+        # The boundary: what nobody foresaw is logged here, once, with its traceback.
+        _log.error("defect", path=request.url.path, exc_info=error)
+        return _plain_error(request, "internal error", 500, {})
+
+    app.add_exception_handler(FlowMapsError, ours)
+    app.add_exception_handler(HTTPException, theirs)
+    app.add_exception_handler(Exception, defect)
+
+
+def _plain_error(request: Request, message: str, status: int, headers: dict[str, str]) -> Response:
+    document = {"errors": [message], "errors_with_context": [{"type": "unknown", "message": message}]}
+    return json_answer(request, document, status=status, headers=headers)
+
+
+def _add_metrics(app: FastAPI) -> None:
+    @app.middleware("http")
+    async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.perf_counter()
+        status = 500
+        try:
+            answer = await call_next(request)
+            status = answer.status_code
+        finally:
+            tile_format = getattr(request.state, "tile_format", "")
+            _LATENCY.labels(
+                method=request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other",
+                status=str(status),
+                path=_path_label(request.url.path, tile_format),
+                format=tile_format if tile_format in _FORMATS else "other" if tile_format else "",
+            ).observe(time.perf_counter() - started)
+        return answer
+
+
+def _path_label(path: str, tile_format: str) -> str:
+    """Return one of few values, so that an address cannot make new time series."""
+    if path == "/create-map":
+        return "create"
+    if tile_format:
+        return "tile"
+    if path.startswith("/layergroup/"):
+        return "layergroup"
+    if path.startswith("/viewer"):
+        return "viewer"
+    return path if path in ("/healthz", "/readyz", "/version", "/openapi.json") else "other"
+
+
+def _add_viewer(app: FastAPI, settings: Settings) -> None:
+    folder = Path(str(resources.files("flowmaps") / "viewer" / "static"))
+    policy = routes_system.viewer_policy(settings)
+
+    @app.get("/viewer", include_in_schema=False)
+    async def viewer() -> Response:
+        return RedirectResponse("/viewer/")
+
+    @app.middleware("http")
+    async def protect(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        answer = await call_next(request)
+        if request.url.path.startswith("/viewer"):
+            answer.headers.setdefault("Content-Security-Policy", policy)
+            answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+            answer.headers.setdefault("Referrer-Policy", "no-referrer")
+            answer.headers.setdefault("Cache-Control", "no-cache")
+        return answer
+
+    app.mount("/viewer", StaticFiles(directory=folder, html=True), name="viewer")
+
+
+def _describe_security(app: FastAPI) -> None:
+    describe = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = describe()
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend its description
