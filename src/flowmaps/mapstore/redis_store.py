@@ -77,7 +77,9 @@ class RedisMapStore:
         lifetime = self._limits.map_lifetime_seconds
         with _translated():
             async with self._client.pipeline(transaction=False) as pipeline:
-                body, left = await pipeline.get(_map_key(token)).ttl(_map_key(token)).execute()
+                pipeline.get(_map_key(token))
+                pipeline.ttl(_map_key(token))
+                body, left = await pipeline.execute()
         if body is None:
             raise unknown_map(token)
         stored = _stored(token, body)
