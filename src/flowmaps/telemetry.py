@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TextIO
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -43,8 +44,8 @@ def _mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def configure_logs(settings: LogSettings) -> None:
-    """Send structlog's and the standard library's events to standard error in one form."""
+def configure_logs(settings: LogSettings, *, stream: TextIO | None = None) -> None:
+    """Send structlog's and the standard library's events to *stream* (default: standard error) in one form."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -62,7 +63,7 @@ def configure_logs(settings: LogSettings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if settings.format == "json":
         last.append(structlog.processors.format_exc_info)

@@ -31,7 +31,7 @@ async def bounds(conn: AsyncConnection[Any], layers: Sequence[tuple[str, str, in
 
     *layers* are (sub-query with alias, geometry column, SRID).
     """
-    await conn.execute("select set_config('statement_timeout', %s, true)", [str(timeout_ms)])
+    await conn.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(timeout_ms)))
     boxes: list[BBox] = []
     for query, geom_column, srid in layers:
         statement = sql.SQL(
