@@ -1,0 +1,603 @@
+"""Records go from Kafka into tenant databases: each once, in the right one, whatever dies or is malformed."""
+
+import io
+import json
+import math
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import fastavro
+import psycopg
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from flowmaps.errors import UnknownTenant
+from flowmaps.ingest import run_ingest
+from flowmaps.ingest.apply import Claim, FencedError, Source, apply_batch, claim_partition
+from flowmaps.ingest.plan import Record, plan_batch
+from flowmaps.settings import Settings, parse_settings
+from flowmaps.tenants import Tenant, drop_tenant, list_tenants, load_tenant, migrate_master, provision_tenant
+
+KEY = "a key for tests, long enough"
+PATIENCE_SECONDS = 60.0
+
+OLDER: dict[str, Any] = {
+    "type": "record",
+    "name": "DataPoint",
+    "namespace": "org.akvo.flow",
+    "fields": [
+        {"name": "identifier", "type": "string"},
+        {"name": "survey_id", "type": ["null", "long"]},
+        {"name": "longitude", "type": ["null", "double"]},
+        {"name": "latitude", "type": ["null", "double"]},
+        {"name": "created_date_time", "type": "long"},
+        {"name": "last_update_date_time", "type": "long"},
+    ],
+}
+PUBLISHED: dict[str, Any] = {
+    "type": "record",
+    "name": "DataPoint",
+    "namespace": "org.akvo.flow.avro",
+    "fields": [
+        {"name": "ambiguous", "type": "boolean"},
+        {"name": "createdDateTime", "type": "long"},
+        {"name": "displayName", "type": ["null", "string"]},
+        {"name": "identifier", "type": "string"},
+        {"name": "lastUpdateDateTime", "type": "long"},
+        {"name": "latitude", "type": ["null", "double"]},
+        {"name": "longitude", "type": ["null", "double"]},
+        {"name": "surveyGroupId", "type": "long"},
+        {"name": "surveyInstanceContrib", "type": {"type": "array", "items": "long"}},
+    ],
+}
+
+
+def point(
+    identifier: str, longitude: float | None = 4.9, latitude: float | None = 52.4, updated: int = 2
+) -> dict[str, Any]:
+    return {
+        "identifier": identifier,
+        "survey_id": 7,
+        "longitude": longitude,
+        "latitude": latitude,
+        "created_date_time": 1,
+        "last_update_date_time": updated,
+    }
+
+
+def eventually(question: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Return what *question* answers once that is true; a tenant that is not there yet is not yet true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if answer := question():
+                return answer
+        except (UnknownTenant, psycopg.OperationalError, urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.02)
+    pytest.fail(f"not within {seconds:g} s: {what}")
+
+
+@dataclass
+class Flow:
+    """What a test needs of the outside: a producer with schemas, a master database, and settings of an ingest."""
+
+    environ: dict[str, str]
+    producer: Producer
+    registry: SchemaRegistryClient
+    prefix: str
+    schema_ids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        return parse_settings(self.environ)
+
+    @property
+    def master_url(self) -> str:
+        return self.environ["FLOWMAPS_DATABASE_URL"]
+
+    def topic(self, name: str) -> str:
+        return f"{self.prefix}{name}"
+
+    def encode(self, topic: str, record: dict[str, Any], schema: dict[str, Any] = OLDER) -> bytes:
+        key = json.dumps([topic, schema])
+        if key not in self.schema_ids:
+            subject = f"{topic}-value" if schema is OLDER else f"{topic}-{secrets.token_hex(4)}-value"
+            self.schema_ids[key] = self.registry.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, schema, record)
+        return b"\0" + self.schema_ids[key].to_bytes(4, "big") + body.getvalue()
+
+    def send(self, topic: str, *records: dict[str, Any], schema: dict[str, Any] = OLDER, key: bytes = b"k") -> None:
+        for record in records:
+            self.producer.produce(topic, self.encode(topic, record, schema), key=key)
+        assert self.producer.flush(30) == 0
+
+    def send_raw(self, topic: str, *values: bytes | None, key: bytes = b"k") -> None:
+        for value in values:
+            self.producer.produce(topic, value, key=key)
+        assert self.producer.flush(30) == 0
+
+    def tenant(self, topic: str) -> Tenant:
+        with psycopg.connect(self.master_url) as conn:
+            return load_tenant(conn, self.settings, topic)
+
+    def query(self, topic: str, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.tenant(topic).conninfo_owner) as conn:
+            return conn.execute(statement.encode(), values).fetchall()
+
+    def points(self, topic: str) -> dict[str, tuple[float, float]]:
+        rows = self.query(topic, "select identifier, st_x(geom), st_y(geom) from datapoint")
+        return {identifier: (longitude, latitude) for identifier, longitude, latitude in rows}
+
+    def rejected(self, topic: str) -> list[str]:
+        return [row[0] for row in self.query(topic, "select reason from flowmaps.rejected order by kafka_offset")]
+
+
+@pytest.fixture
+def flow(postgres: Any, kafka: Any, registry: Any) -> Iterator[Flow]:
+    """Real services, and a master database, a consumer group and topics that only this test knows."""
+    admin_url, name = str(postgres.url), f"master_{secrets.token_hex(4)}"
+    with psycopg.connect(admin_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    prefix = f"t{secrets.token_hex(4)}."
+    environ = {
+        "FLOWMAPS_DATABASE_URL": make_conninfo(admin_url, dbname=name),
+        "FLOWMAPS_SECRET_KEY": KEY,
+        "FLOWMAPS_KAFKA_SERVERS": str(kafka.servers),
+        "FLOWMAPS_KAFKA_GROUP_ID": f"group-{prefix}",
+        "FLOWMAPS_KAFKA_TOPIC_PATTERN": rf"{prefix[:-1]}[.].*datapoint.*",
+        "FLOWMAPS_KAFKA_METADATA_MAX_AGE_MS": "300",
+        "FLOWMAPS_KAFKA_SESSION_TIMEOUT_MS": "6000",
+        "FLOWMAPS_KAFKA_MAX_POLL_RECORDS": "50",
+        "FLOWMAPS_REGISTRY_URL": str(registry.url),
+        "FLOWMAPS_INGEST_METRICS_PORT": "0",
+        "FLOWMAPS_INGEST_RETRY_SECONDS": "0.05,0.1,0.2",
+    }
+    producer = Producer({"bootstrap.servers": str(kafka.servers), "linger.ms": 1})
+    yield Flow(environ, producer, SchemaRegistryClient.new_client({"url": str(registry.url)}), prefix)
+    settings = parse_settings(environ)
+    migrate_master(environ["FLOWMAPS_DATABASE_URL"])
+    with psycopg.connect(environ["FLOWMAPS_DATABASE_URL"]) as conn:
+        topics = [tenant.topic for tenant in list_tenants(conn, settings)]
+    for topic in topics:
+        drop_tenant(settings, topic)
+    with psycopg.connect(admin_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@dataclass
+class Running:
+    port: int
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, line_start: str) -> float | None:
+        lines = self.get("/metrics")[1].splitlines()
+        values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(line_start)]
+        return values[0] if values else None
+
+
+@contextmanager
+def ingesting(flow: Flow, **more: str) -> Iterator[Running]:
+    """Run ingest in a thread of this process; a failure of it fails the test."""
+    stop, ports, failures = threading.Event(), list[int](), list[BaseException]()
+    settings = parse_settings(flow.environ | more)
+
+    def run() -> None:
+        try:
+            run_ingest(settings, stop=stop, announce=ports.append)
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        eventually(lambda: ports or failures, "metrics answer")
+        yield Running(ports[0] if ports else 0)
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert failures == []
+
+
+PROGRAM = (
+    "import threading; from flowmaps.settings import load_settings; from flowmaps.ingest import run_ingest;"
+    "run_ingest(load_settings(), stop=threading.Event())"
+)
+
+
+@contextmanager
+def ingest_process(flow: Flow) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | flow.environ,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+
+
+def test_records_of_two_topics_never_mix(flow: Flow) -> None:
+    first, second = flow.topic("one.datapoint"), flow.topic("one-datapoint")
+    with ingesting(flow):
+        flow.send(first, point("a", 1.0, 2.0))
+        flow.send(second, point("b", 3.0, 4.0))
+        eventually(lambda: flow.points(first) and flow.points(second), "both points are stored")
+        assert flow.points(first) == {"a": (1.0, 2.0)}
+        assert flow.points(second) == {"b": (3.0, 4.0)}
+
+
+def test_times_and_other_fields_land_where_they_belong(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    record = {
+        "ambiguous": False,
+        "createdDateTime": 1_000,
+        "displayName": "Well",
+        "identifier": "a",
+        "lastUpdateDateTime": 61_000,
+        "latitude": 1.0,
+        "longitude": 2.0,
+        "surveyGroupId": 42,
+        "surveyInstanceContrib": [1],
+    }
+    with ingesting(flow):
+        flow.send(topic, record, schema=PUBLISHED)
+        eventually(lambda: flow.points(topic), "the point is stored")
+    rows = flow.query(
+        topic,
+        "select survey_id, extract(epoch from created_date_time), extract(epoch from last_update_date_time),"
+        " properties from datapoint",
+    )
+    properties = {"ambiguous": False, "displayName": "Well", "surveyInstanceContrib": [1]}
+    assert rows == [("42", 1, 61, properties)]
+
+
+def test_metrics_tell_what_happened(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    with ingesting(flow) as running:
+        flow.send(topic, point("a"), point("b", None, None))
+        flow.send_raw(topic, b"junk")
+
+        def counted() -> bool:
+            return running.metric(f'datapoint_process{{name="total",topic="{topic}"}}') == 3
+
+        eventually(counted, "three records are counted")
+        assert running.metric(f'datapoint_process{{name="upsert",topic="{topic}"}}') == 1
+        assert running.metric(f'datapoint_process{{name="discarded",topic="{topic}"}}') == 2
+        assert running.metric(f'flowmaps_rejected_records_total{{reason="framing",topic="{topic}"}}') == 1
+        assert running.metric('fn_runs_total{batch_size="",fn="create-tenant-db",result="success"')
+        assert f'fn="upsert-datapoints",result="success",topic="{topic}"' in running.get("/metrics")[1]
+        eventually(lambda: running.metric(f'flowmaps_freshness_seconds{{topic="{topic}"}}') == 0, "the topic is fresh")
+        assert running.metric(f'flowmaps_consumer_lag{{partition="0",topic="{topic}"}}') == 0
+        assert running.get("/healthz")[0] == 200
+        eventually(lambda: running.get("/readyz")[0] == 200, "ready")
+        assert running.get("/nothing")[0] == 404
+
+
+ODD: dict[str, tuple[Callable[[Flow, str], bytes | None], str]] = {
+    "nan": (lambda flow, topic: flow.encode(topic, point("bad", math.nan, 1.0)), "invalid-coordinates"),
+    "infinite": (lambda flow, topic: flow.encode(topic, point("bad", 1.0, math.inf)), "invalid-coordinates"),
+    "out-of-range": (lambda flow, topic: flow.encode(topic, point("bad", 181.0, 1.0)), "invalid-coordinates"),
+    "megabyte": (lambda flow, topic: flow.encode(topic, point("x" * 900_000)), "too-large"),
+    "nul": (lambda flow, topic: flow.encode(topic, point("a\0b")), "nul-character"),
+    "far-future": (lambda flow, topic: flow.encode(topic, point("bad", updated=2**62)), "invalid-time"),
+    "no-survey": (lambda flow, topic: flow.encode(topic, point("bad") | {"survey_id": None}), "missing-survey"),
+    "json": (lambda *_: b'{"identifier": "bad"}', "framing"),
+    "empty": (lambda *_: b"", "framing"),
+    "unknown-schema": (lambda *_: b"\0\x7f\xff\xff\xf0" + b"x", "unknown-schema"),
+    "trailing": (lambda flow, topic: flow.encode(topic, point("bad")) + b"\0", "decode"),
+    "cut": (lambda flow, topic: flow.encode(topic, point("bad"))[:-3], "decode"),
+    "wrong-schema": (
+        lambda flow, topic: flow.encode(
+            topic, {"name": "x"}, {"type": "record", "name": "Other", "fields": [{"name": "name", "type": "string"}]}
+        ),
+        "missing-identifier",
+    ),
+}
+
+
+def test_bad_records_are_kept_with_their_reason_and_the_rest_goes_on(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    values = {name: make(flow, topic) for name, (make, _) in ODD.items()}
+    with ingesting(flow):
+        flow.send(topic, point("good"))
+        for value in values.values():
+            flow.send_raw(topic, value, key=b"k")
+        flow.send(topic, point("last"))
+        eventually(lambda: len(flow.points(topic)) == 2, "both good points are stored")
+    assert sorted(flow.points(topic)) == ["good", "last"]
+    assert flow.rejected(topic) == [reason for _, reason in ODD.values()]
+    kept = flow.query(topic, "select value, key, value_bytes from flowmaps.rejected order by kafka_offset")
+    assert [(bytes(row[0]), bytes(row[1]), row[2]) for row in kept] == [
+        (value, b"k", len(value or b"")) for value in values.values()
+    ]
+
+
+def test_a_topic_of_bad_records_gets_no_database_and_loses_none(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    with ingesting(flow):
+        flow.send_raw(topic, b"junk")
+
+        def kept() -> list[tuple[Any, ...]]:
+            with psycopg.connect(flow.master_url) as conn:
+                return conn.execute("select reason from flowmaps.rejected where topic = %s", [topic]).fetchall()
+
+        assert eventually(kept, "the record is kept in the master database") == [("framing",)]
+        with pytest.raises(UnknownTenant):
+            flow.tenant(topic)
+
+
+@pytest.mark.parametrize("name", ["a_b-c.datapoint.D", "datapoint" + "x" * 200, "..datapoint__", "DATAPOINT.datapoint"])
+def test_any_legal_topic_name_works(flow: Flow, name: str) -> None:
+    topic = flow.topic(name)
+    with ingesting(flow):
+        flow.send(topic, point("a"))
+        eventually(lambda: flow.points(topic), "the point is stored")
+
+
+def test_only_whole_names_that_fit_the_pattern_are_followed(flow: Flow) -> None:
+    other, followed = f"not-{flow.topic('datapoint')}", flow.topic("datapoint")
+    with ingesting(flow):
+        flow.send(other, point("a"))
+        flow.send(followed, point("b"))
+        eventually(lambda: flow.points(followed), "the followed topic's point is stored")
+        with pytest.raises(UnknownTenant):
+            flow.tenant(other)
+
+
+def test_moves_late_records_and_lost_locations(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    with ingesting(flow):
+        flow.send(
+            topic, point("moved", 1.0, 1.0, updated=1), point("late", 1.0, 1.0, updated=9), point("lost", updated=5)
+        )
+        eventually(lambda: len(flow.points(topic)) == 3, "three points are stored")
+        flow.send(
+            topic,
+            point("moved", 2.0, 2.0, updated=2),
+            point("late", 3.0, 3.0, updated=8),
+            point("lost", None, None, updated=6),
+            point("lost", 3.0, 3.0, updated=5),
+            point("end"),
+        )
+        eventually(lambda: "end" in flow.points(topic), "the last point is stored")
+    assert flow.points(topic) == {"moved": (2.0, 2.0), "late": (1.0, 1.0), "end": (4.9, 52.4)}
+
+
+def test_a_tombstone_removes_the_point_of_its_key(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    with ingesting(flow):
+        flow.send(topic, point("gone"), point("stays"), key=b"gone")
+        eventually(lambda: len(flow.points(topic)) == 2, "both points are stored")
+        flow.send_raw(topic, None, key=b"gone")
+        flow.send_raw(topic, None, key=(7).to_bytes(8, "big"))
+        eventually(lambda: list(flow.points(topic)) == ["stays"], "the point is removed")
+
+
+def test_a_batch_that_changes_nothing_leaves_the_time_of_the_last_change(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+
+    def last_change() -> Any:
+        return flow.query(topic, "select last_change from flowmaps.change")[0][0]
+
+    def read() -> Any:
+        return flow.query(topic, "select sum(next_offset) from flowmaps.consumer_offset")[0][0]
+
+    with ingesting(flow):
+        flow.send(topic, point("a", updated=5))
+        eventually(lambda: flow.points(topic), "the point is stored")
+        before, stood = last_change(), read()
+        flow.send(topic, point("a", updated=4))
+        eventually(lambda: read() == stood + 1, "the late record is read")
+        assert last_change() == before
+        flow.send(topic, point("a", updated=6))
+        eventually(lambda: last_change() > before, "the time moves")
+
+
+def _more_points(flow: Flow, topic: str, count: int) -> bool:
+    return len(flow.points(topic)) > count
+
+
+def test_an_ingest_that_is_killed_resumes_without_loss_or_repetition(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    rng = random.Random(7)
+    expected: dict[str, tuple[float, float]] = {}
+    with ingest_process(flow) as process:
+        flow.send(topic, point("first", 0.0, 0.0))
+        expected["first"] = (0.0, 0.0)
+        eventually(lambda: flow.points(topic), "the first point is stored")
+        process.send_signal(signal.SIGKILL)
+    for attempt in range(3):
+        with ingest_process(flow) as process:
+            for number in range(400):
+                place = (rng.uniform(-180, 180), rng.uniform(-90, 90))
+                name = f"p{rng.randrange(300)}"
+                expected[name] = place
+                flow.producer.produce(
+                    topic, flow.encode(topic, point(name, *place, updated=10 + attempt * 1000 + number))
+                )
+                flow.producer.poll(0)
+            assert flow.producer.flush(30) == 0
+            enough = attempt * 50 + 1
+            eventually(partial(_more_points, flow, topic, enough), "some of it is stored")
+            process.send_signal(signal.SIGKILL)
+    with ingesting(flow):
+        eventually(lambda: flow.points(topic) == expected, "the table is the fold of the log")
+        assert flow.rejected(topic) == []
+        stored = flow.query(topic, "select sum(next_offset) from flowmaps.consumer_offset")
+        assert stored == [(1201,)]
+
+
+def test_two_ingests_share_topics_and_one_takes_over(flow: Flow) -> None:
+    topics = [flow.topic(f"{number}.datapoint") for number in range(4)]
+    with ingesting(flow):
+        with ingest_process(flow) as process:
+            for number in range(20):
+                for topic in topics:
+                    flow.send(topic, point(f"p{number}"))
+            eventually(lambda: all(flow.points(topic) for topic in topics), "each topic has points")
+            process.send_signal(signal.SIGKILL)
+        flow.send(topics[0], point("end"))
+        eventually(
+            lambda: len(flow.points(topics[0])) == 21 and all(len(flow.points(topic)) == 20 for topic in topics[1:]),
+            "all points are stored",
+        )
+
+
+def test_a_broken_tenant_does_not_hold_up_another_and_comes_back(flow: Flow) -> None:
+    broken, sound = flow.topic("broken.datapoint"), flow.topic("sound.datapoint")
+    with ingesting(flow) as running:
+        flow.send(broken, point("a"))
+        flow.send(sound, point("a"))
+        eventually(lambda: flow.points(broken) and flow.points(sound), "both points are stored")
+        database = flow.tenant(broken).database
+        allow = sql.SQL("alter database {} allow_connections {}")
+        with psycopg.connect(flow.master_url, autocommit=True) as conn:
+            conn.execute(allow.format(sql.Identifier(database), sql.SQL("false")))
+            conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database])
+            flow.send(broken, point("b"))
+            eventually(lambda: running.metric(f'flowmaps_topic_paused{{topic="{broken}"}}') == 1, "the topic waits")
+            flow.send(sound, point("b"))
+            eventually(lambda: len(flow.points(sound)) == 2, "the sound topic goes on")
+            conn.execute(allow.format(sql.Identifier(database), sql.SQL("true")))
+        eventually(lambda: len(flow.points(broken)) == 2, "the broken topic comes back by itself")
+        assert flow.rejected(broken) == []
+
+
+def test_an_offset_that_kafka_no_longer_has_is_reported(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    with ingesting(flow):
+        flow.send(topic, point("a"))
+        eventually(lambda: flow.points(topic), "the point is stored")
+    with psycopg.connect(flow.tenant(topic).conninfo_owner) as conn:
+        conn.execute("update flowmaps.consumer_offset set next_offset = 1000")
+    with ingesting(flow):
+        gaps = eventually(lambda: flow.query(topic, "select reason, stored_offset from flowmaps.gap limit 1"), "a gap")
+        assert gaps == [("beyond-end", 1000)]
+        flow.send(topic, point("b"))
+        eventually(lambda: len(flow.points(topic)) == 2, "the next point is stored")
+
+
+def test_an_outage_of_the_registry_rejects_nothing(flow: Flow) -> None:
+    topic = flow.topic("datapoint")
+    value = flow.encode(topic, point("a"))
+    with ingesting(flow, FLOWMAPS_REGISTRY_URL="http://127.0.0.1:1") as running:
+        flow.send_raw(topic, value)
+        eventually(lambda: running.metric(f'flowmaps_topic_paused{{topic="{topic}"}}') == 1, "the topic waits")
+    with ingesting(flow):
+        eventually(lambda: flow.points(topic), "the point is stored")
+        assert flow.rejected(topic) == []
+
+
+@pytest.fixture
+def tenant(postgres: Any) -> Iterator[Tenant]:
+    """A tenant alone, for tests that write batches without Kafka."""
+    admin_url, name = str(postgres.url), f"master_{secrets.token_hex(4)}"
+    with psycopg.connect(admin_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    url = make_conninfo(admin_url, dbname=name)
+    settings = parse_settings({"FLOWMAPS_DATABASE_URL": url, "FLOWMAPS_SECRET_KEY": KEY})
+    migrate_master(url)
+    yield provision_tenant(settings, "alone.datapoint")
+    drop_tenant(settings, "alone.datapoint")
+    with psycopg.connect(admin_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+SOURCE = Source("cluster", "alone.datapoint")
+
+
+def batch_record(offset: int, value: dict[str, Any], partition: int = 0) -> Record:
+    return Record(partition, offset, None, json.dumps(value).encode(), 0)
+
+
+def write(conn: psycopg.Connection[Any], records: list[Record], claims: dict[int, Claim]) -> int:
+    plan = plan_batch(records, json.loads)
+    return apply_batch(conn, SOURCE, plan, claims, keep_bytes=100).changed
+
+
+def test_a_consumer_that_was_followed_by_another_cannot_write(tenant: Tenant) -> None:
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        old = claim_partition(conn, SOURCE, 0, 0)
+        assert write(conn, [batch_record(0, point("a"))], {0: old}) == 1
+        new = claim_partition(conn, SOURCE, 0, 0)
+        assert new.next_offset == 1
+        with pytest.raises(FencedError):
+            write(conn, [batch_record(1, point("b"))], {0: old})
+        assert conn.execute("select identifier from datapoint").fetchall() == [("a",)]
+        assert write(conn, [batch_record(1, point("b"))], {0: new}) == 1
+
+
+def test_rows_that_the_database_refuses_are_found_and_kept(tenant: Tenant) -> None:
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        conn.execute("alter table flowmaps.datapoint add constraint odd check (survey_id <> '13')")
+        claims = {0: claim_partition(conn, SOURCE, 0, 0)}
+        values = [point(f"p{number}") | {"survey_id": 13 if number in {3, 17} else 7} for number in range(20)]
+        plan = plan_batch([batch_record(offset, value) for offset, value in enumerate(values)], json.loads)
+        applied = apply_batch(conn, SOURCE, plan, claims, keep_bytes=100)
+        assert sorted(item.record.offset for item in applied.refused) == [3, 17]
+        assert conn.execute("select count(*) from datapoint").fetchone() == (18,)
+        kept = conn.execute(
+            "select kafka_offset, reason, value is not null from flowmaps.rejected order by 1"
+        ).fetchall()
+        assert kept == [(3, "refused", True), (17, "refused", True)]
+
+
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_real_table_is_the_fold_of_the_log(tenant: Tenant, data: st.DataObject) -> None:
+    entry = st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.none() | st.integers(-180, 180), st.integers(0, 1))
+    log = [
+        batch_record(offset, point(name, longitude, 0.0, updated), partition)
+        for offset, (name, updated, longitude, partition) in enumerate(
+            data.draw(st.lists(entry, min_size=1, max_size=12))
+        )
+    ]
+    newest: dict[str, tuple[tuple[int, int, int], float | None]] = {}
+    for item in log:
+        value = json.loads(item.value or b"")
+        order = (value["last_update_date_time"], item.offset, item.partition)
+        if value["identifier"] not in newest or order > newest[value["identifier"]][0]:
+            newest[value["identifier"]] = (order, value["longitude"])
+    arrived = data.draw(st.permutations(log + data.draw(st.lists(st.sampled_from(log), max_size=4))))
+    cut = data.draw(st.integers(0, len(arrived)))
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        conn.execute("truncate flowmaps.datapoint, flowmaps.consumer_offset")
+        for batch in (arrived[:cut], arrived[cut:]):
+            # Any order is tried, so that the offsets' own guard has to be out of the way.
+            conn.execute("truncate flowmaps.consumer_offset")
+            write(conn, batch, {partition: claim_partition(conn, SOURCE, partition, 0) for partition in (0, 1)})
+        shown: dict[str, float] = dict(conn.execute("select identifier, st_x(geom) from datapoint").fetchall())
+    assert shown == {name: float(place) for name, (_, place) in newest.items() if place is not None}
