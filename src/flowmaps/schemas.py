@@ -11,11 +11,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import fastavro
-import httpx
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro.schema import SchemaParseException
@@ -40,6 +41,11 @@ _DECODING = (
     struct.error,
 )
 """What fastavro raises, here and there, for bytes that do not fit the schema."""
+_AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    *(import_module(name).HTTPError for name in ("httpx", "httpx2") if find_spec(name)),
+)
+"""What the client lets through when the registry does not answer: it takes whichever of the two is installed."""
 
 
 class RegistryClient(Protocol):
@@ -189,7 +195,7 @@ def _ask(question: Callable[[], Any], what: str) -> Any:
         raise RegistryUnavailable(
             f"the schema registry answers {error.http_status_code} when asked for {what}"
         ) from error
-    except (httpx.HTTPError, OSError) as error:
+    except _AWAY as error:
         raise RegistryUnavailable(f"the schema registry does not answer: {type(error).__name__}") from error
     except ValueError as error:
         raise RegistryUnavailable("the schema registry's answer is no JSON") from error

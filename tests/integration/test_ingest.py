@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from flowmaps.errors import UnknownTenant
+from flowmaps.errors import TenantNotReady, UnknownTenant
 from flowmaps.ingest import run_ingest
 from flowmaps.ingest.apply import Claim, FencedError, Source, apply_batch, claim_partition
 from flowmaps.ingest.plan import Record, plan_batch
@@ -91,7 +91,7 @@ def eventually(question: Callable[[], Any], what: str, seconds: float = PATIENCE
         try:
             if answer := question():
                 return answer
-        except (UnknownTenant, psycopg.OperationalError, urllib.error.URLError, ConnectionError):
+        except (UnknownTenant, TenantNotReady, psycopg.OperationalError, urllib.error.URLError, ConnectionError):
             pass
         time.sleep(0.02)
     pytest.fail(f"not within {seconds:g} s: {what}")
@@ -173,10 +173,11 @@ def flow(postgres: Any, kafka: Any, registry: Any) -> Iterator[Flow]:
         "FLOWMAPS_INGEST_METRICS_PORT": "0",
         "FLOWMAPS_INGEST_RETRY_SECONDS": "0.05,0.1,0.2",
     }
-    producer = Producer({"bootstrap.servers": str(kafka.servers), "linger.ms": 1})
-    yield Flow(environ, producer, SchemaRegistryClient.new_client({"url": str(registry.url)}), prefix)
-    settings = parse_settings(environ)
     migrate_master(environ["FLOWMAPS_DATABASE_URL"])
+    producer = Producer({"bootstrap.servers": str(kafka.servers), "linger.ms": 1})
+    with SchemaRegistryClient.new_client({"url": str(registry.url)}) as client:
+        yield Flow(environ, producer, client, prefix)
+    settings = parse_settings(environ)
     with psycopg.connect(environ["FLOWMAPS_DATABASE_URL"]) as conn:
         topics = [tenant.topic for tenant in list_tenants(conn, settings)]
     for topic in topics:
@@ -300,7 +301,8 @@ def test_metrics_tell_what_happened(flow: Flow) -> None:
         assert running.metric('fn_runs_total{batch_size="",fn="create-tenant-db",result="success"')
         assert f'fn="upsert-datapoints",result="success",topic="{topic}"' in running.get("/metrics")[1]
         eventually(lambda: running.metric(f'flowmaps_freshness_seconds{{topic="{topic}"}}') == 0, "the topic is fresh")
-        assert running.metric(f'flowmaps_consumer_lag{{partition="0",topic="{topic}"}}') == 0
+        lag = f'flowmaps_consumer_lag{{partition="0",topic="{topic}"}}'
+        eventually(lambda: running.metric(lag) == 0, "nothing is left to read")
         assert running.get("/healthz")[0] == 200
         eventually(lambda: running.get("/readyz")[0] == 200, "ready")
         assert running.get("/nothing")[0] == 404
