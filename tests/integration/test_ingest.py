@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,14 +29,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from flowmaps.errors import TenantNotReady, UnknownTenant
+from flowmaps.errors import BrokerUnavailable, DatabaseUnavailable, TenantNotReady, UnknownTenant
 from flowmaps.ingest import run_ingest
 from flowmaps.ingest.apply import Claim, FencedError, Source, apply_batch, claim_partition
+from flowmaps.ingest.kafka import cluster_id, open_consumer
 from flowmaps.ingest.plan import Record, plan_batch
 from flowmaps.settings import Settings, parse_settings
 from flowmaps.tenants import Tenant, drop_tenant, list_tenants, load_tenant, migrate_master, provision_tenant
+from flowstack.kafka import Kafka
+from flowstack.postgres import Postgres
+from flowstack.registry import Registry
 
 KEY = "a key for tests, long enough"
 PATIENCE_SECONDS = 60.0
@@ -154,28 +159,28 @@ class Flow:
 
 
 @pytest.fixture
-def flow(postgres: Any, kafka: Any, registry: Any) -> Iterator[Flow]:
+def flow(postgres: Postgres, kafka: Kafka, registry: Registry) -> Iterator[Flow]:
     """Real services, and a master database, a consumer group and topics that only this test knows."""
-    admin_url, name = str(postgres.url), f"master_{secrets.token_hex(4)}"
+    admin_url, name = postgres.url, f"master_{secrets.token_hex(4)}"
     with psycopg.connect(admin_url, autocommit=True) as conn:
         conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     prefix = f"t{secrets.token_hex(4)}."
     environ = {
         "FLOWMAPS_DATABASE_URL": make_conninfo(admin_url, dbname=name),
         "FLOWMAPS_SECRET_KEY": KEY,
-        "FLOWMAPS_KAFKA_SERVERS": str(kafka.servers),
+        "FLOWMAPS_KAFKA_SERVERS": kafka.servers,
         "FLOWMAPS_KAFKA_GROUP_ID": f"group-{prefix}",
         "FLOWMAPS_KAFKA_TOPIC_PATTERN": rf"{prefix[:-1]}[.].*datapoint.*",
         "FLOWMAPS_KAFKA_METADATA_MAX_AGE_MS": "300",
         "FLOWMAPS_KAFKA_SESSION_TIMEOUT_MS": "6000",
         "FLOWMAPS_KAFKA_MAX_POLL_RECORDS": "50",
-        "FLOWMAPS_REGISTRY_URL": str(registry.url),
+        "FLOWMAPS_REGISTRY_URL": registry.url,
         "FLOWMAPS_INGEST_METRICS_PORT": "0",
         "FLOWMAPS_INGEST_RETRY_SECONDS": "0.05,0.1,0.2",
     }
     migrate_master(environ["FLOWMAPS_DATABASE_URL"])
-    producer = Producer({"bootstrap.servers": str(kafka.servers), "linger.ms": 1})
-    with SchemaRegistryClient.new_client({"url": str(registry.url)}) as client:
+    producer = Producer({"bootstrap.servers": kafka.servers, "linger.ms": 1})
+    with SchemaRegistryClient.new_client({"url": registry.url}) as client:
         yield Flow(environ, producer, client, prefix)
     settings = parse_settings(environ)
     with psycopg.connect(environ["FLOWMAPS_DATABASE_URL"]) as conn:
@@ -523,10 +528,74 @@ def test_an_outage_of_the_registry_rejects_nothing(flow: Flow) -> None:
         assert flow.rejected(topic) == []
 
 
+def _lands(flow: Flow, **more: str) -> None:
+    topic = flow.topic("datapoint")
+    flow.send(topic, point("a"))
+    with ingesting(flow, **more):
+        eventually(lambda: flow.points(topic), "the point is stored")
+        assert flow.rejected(topic) == []
+
+
+def test_kafka_over_tls_with_a_client_certificate(flow: Flow, kafka: Kafka) -> None:
+    _lands(flow, **kafka.tls_settings)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_kafka_over_tls_with_a_password(flow: Flow, kafka: Kafka, mechanism: str) -> None:
+    _lands(flow, **kafka.sasl_settings(mechanism))
+
+
+def test_kafka_refuses_who_has_no_certificate_or_a_wrong_password(flow: Flow, kafka: Kafka) -> None:
+    without = {name: "" for name in kafka.tls_settings if "CERTIFICATE_FILE" in name or "KEY_FILE" in name}
+    wrong = {"FLOWMAPS_KAFKA_SASL_PASSWORD": "wrong"}
+
+    def refused(environ: dict[str, str]) -> bool:
+        consumer = open_consumer(parse_settings(flow.environ | environ))
+        try:
+            cluster_id(consumer)
+        except BrokerUnavailable:
+            return True
+        finally:
+            consumer.close()
+        return False
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = pool.map(refused, [kafka.tls_settings | without, kafka.sasl_settings("PLAIN") | wrong])
+    assert list(answers) == [True, True]
+
+
+def test_registry_over_tls_with_a_client_certificate(flow: Flow, registry: Registry) -> None:
+    _lands(flow, **registry.tls_settings)
+
+
+def test_a_registry_that_refuses_us_rejects_nothing(flow: Flow, registry: Registry) -> None:
+    topic = flow.topic("datapoint")
+    flow.send(topic, point("a"))
+    without = {name: "" for name in registry.tls_settings if "CERTIFICATE_FILE" in name or "KEY_FILE" in name}
+    with ingesting(flow, **(registry.tls_settings | without)) as running:
+        eventually(lambda: running.metric(f'flowmaps_topic_paused{{topic="{topic}"}}') == 1, "the topic waits")
+        assert "400" in json.loads(running.get("/readyz")[1])["waiting_topics"][topic]
+        with pytest.raises(UnknownTenant):
+            flow.tenant(topic)
+
+
+def test_postgresql_over_verified_tls(flow: Flow, postgres: Postgres) -> None:
+    database = str(conninfo_to_dict(flow.master_url)["dbname"])
+    _lands(flow, FLOWMAPS_DATABASE_URL=postgres.tls(database))
+    tls = parse_settings(flow.environ | {"FLOWMAPS_DATABASE_URL": postgres.tls(database)})
+    with psycopg.connect(flow.master_url) as conn:
+        found = load_tenant(conn, tls, flow.topic("datapoint"))
+    with psycopg.connect(found.conninfo_reader) as conn:
+        assert conn.pgconn.ssl_in_use
+    strangers = make_conninfo(postgres.tls(database), sslrootcert=str(postgres.ca_file.with_name("stranger-ca.pem")))
+    with pytest.raises(DatabaseUnavailable):
+        migrate_master(strangers)
+
+
 @pytest.fixture
-def tenant(postgres: Any) -> Iterator[Tenant]:
+def tenant(postgres: Postgres) -> Iterator[Tenant]:
     """A tenant alone, for tests that write batches without Kafka."""
-    admin_url, name = str(postgres.url), f"master_{secrets.token_hex(4)}"
+    admin_url, name = postgres.url, f"master_{secrets.token_hex(4)}"
     with psycopg.connect(admin_url, autocommit=True) as conn:
         conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     url = make_conninfo(admin_url, dbname=name)

@@ -1,6 +1,7 @@
 """Tenant databases on a real PostgreSQL with PostGIS: made once, closed to each other, and to the maps' own SQL."""
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
@@ -39,6 +40,7 @@ from flowmaps.tenants import (
     provision_tenant,
     rotate_credentials,
 )
+from flowstack.postgres import Postgres
 
 KEY = "a key for tests, long enough"
 PUBLISHED = [
@@ -57,9 +59,9 @@ def settings_for(url: str, **more: str) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def master_url(postgres: Any) -> Iterator[str]:
+def master_url(postgres: Postgres) -> Iterator[str]:
     """A master database of this module's own, whose tenants are dropped in the end."""
-    admin_url, name = str(postgres.url), f"master_{secrets.token_hex(4)}"
+    admin_url, name = postgres.url, f"master_{secrets.token_hex(4)}"
     with psycopg.connect(admin_url, autocommit=True) as conn:
         conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     url = make_conninfo(admin_url, dbname=name)
@@ -416,6 +418,15 @@ def test_a_master_database_that_is_away_is_said_to_be() -> None:
         asyncio.run(ask())
     with pytest.raises(DatabaseUnavailable):
         provision_tenant(away, "topic")
+
+
+def test_tenants_are_placed_on_the_server_that_the_settings_name(master_url: str, topic: str) -> None:
+    environ = {"FLOWMAPS_TENANT_SERVERS": json.dumps({"second": master_url}), "FLOWMAPS_TENANT_PLACEMENT": "second"}
+    tenant = provision_tenant(settings_for(master_url, **environ), topic)
+    assert tenant.server == "second"
+    with pytest.raises(ConfigurationError, match="second"):
+        provision_tenant(settings_for(master_url), topic)
+    drop_tenant(settings_for(master_url, **environ), topic)
 
 
 def test_a_reader_address_differs_from_the_writers(master_url: str, topic: str) -> None:
