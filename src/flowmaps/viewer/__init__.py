@@ -1,0 +1,1 @@
+"""The viewer page: static files, served under ``/viewer/``."""
