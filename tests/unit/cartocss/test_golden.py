@@ -213,8 +213,10 @@ def test_raster_stops() -> None:
         "raster-colorizer-stops:stop(0,#006400) stop(500,yellow,exact) stop(1000);}"
     )
     assert only(css, layer_id="dem") == [
-        '; ; Raster default-color="rgba(0, 0, 0, 0)" default-mode="linear" opacity="0.8" '
-        'stop color="#006400" value="0" stop color="#ffff00" mode="exact" value="500" stop value="1000"'
+        (
+            '; ; Raster default-color="rgba(0, 0, 0, 0)" default-mode="linear" opacity="0.8" '
+            'stop color="#006400" value="0" stop color="#ffff00" mode="exact" value="500" stop value="1000"'
+        )
     ]
 
 
@@ -357,10 +359,20 @@ def test_an_explosion_of_rules_is_refused_quickly() -> None:
     assert time.monotonic() - start < 5  # the limit of the compiler itself; it takes about 0.1 s
 
 
-_NUMERIC = (
-    "marker-width marker-height marker-opacity marker-line-width marker-line-opacity marker-fill-opacity "
-    "marker-offset marker-smooth marker-simplify marker-max-error marker-spacing line-width"
-).split()
+_NUMERIC = [
+    "marker-width",
+    "marker-height",
+    "marker-opacity",
+    "marker-line-width",
+    "marker-line-opacity",
+    "marker-fill-opacity",
+    "marker-offset",
+    "marker-smooth",
+    "marker-simplify",
+    "marker-max-error",
+    "marker-spacing",
+    "line-width",
+]
 
 
 def test_messages_say_line_and_column_after_renaming() -> None:
