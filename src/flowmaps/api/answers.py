@@ -19,6 +19,7 @@ from flowmaps.errors import (
     Forbidden,
     InvalidCartoCSS,
     InvalidMapConfig,
+    InvalidRamp,
     InvalidRequest,
     InvalidSQL,
     RecordError,
@@ -89,6 +90,9 @@ def _context(error: FlowMapsError) -> dict[str, Any]:
             context["subtype"] = error.subtype
         if error.layer is not None:
             context["layer"] = {"id": error.layer_id, "index": error.layer, "type": error.layer_type}
+            if isinstance(error, InvalidRamp):
+                source = {"start": error.start, "end": error.end}
+                context["layer"]["context"] = {"selector": error.selector, "source": source}
         if error.member is not None:
             context["member"] = error.member
         if isinstance(error, InvalidSQL) and error.sqlstate is not None:

@@ -20,7 +20,9 @@ from flowmaps.errors import (
     TemporaryError,
 )
 from flowmaps.mapconfig import Layer, signature
+from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.preparation import PreparedLayer, PreparedMap, at_layer
+from flowmaps.maps.resolution import resolve
 from flowmaps.maps.services import Services
 from flowmaps.maps.tiles import plan_of
 from flowmaps.mapstore import StoredMap
@@ -61,8 +63,12 @@ class CreatedMap:
         }
 
 
-async def create_map(services: Services, topic: object, document: object) -> CreatedMap:
+async def create_map(
+    services: Services, topic: object, document: object, *, aggregation: bool | None = None
+) -> CreatedMap:
     """Check and store a map of the tenant *topic*; the same map has the same token.
+
+    *aggregation* False turns the aggregation of points off.
 
     Raise `InvalidRequest`, `UnknownTenant`, `InvalidMapConfig` and its kin, or a `TemporaryError`.
     """
@@ -72,13 +78,13 @@ async def create_map(services: Services, topic: object, document: object) -> Cre
         raise InvalidRequest("map is missing", member="map")
     with timed("create-map", topic=""):
         await services.tenants.tenant(topic)
-        prepared = await asyncio.to_thread(services.prepare, document)
+        resolved = await resolve(services, topic, document, aggregation=aggregation)
+        prepared = await asyncio.to_thread(services.prepare, document, resolved)
         await _check_queries(services, topic, prepared)
         await _check_drawing(services, topic, prepared)
-        token = signature(
-            prepared.config.document, tenant=topic, key=services.settings.secret_key.get_secret_value().encode()
-        )
-        stored = StoredMap(token, topic, prepared.config.document, datetime.now(UTC))
+        accepted = resolved.stored_in(prepared.config.document)
+        token = signature(accepted, tenant=topic, key=services.settings.secret_key.get_secret_value().encode())
+        stored = StoredMap(token, topic, accepted, datetime.now(UTC))
         await services.store.save(stored)
         services.keep(stored, prepared)
         return await _described(services, stored, prepared)
@@ -94,14 +100,16 @@ async def _described(services: Services, stored: StoredMap, prepared: PreparedMa
     last_change, box = await asyncio.gather(
         services.tenants.last_change(stored.topic), _bounds(services, stored.topic, prepared)
     )
-    layers = tuple(_layer_metadata(layer) for layer in prepared.config.layers)
+    layers = tuple(_layer_metadata(layer, prepared) for layer in prepared.config.layers)
     return CreatedMap(stored.token, last_change, layers, box)
 
 
-def _layer_metadata(layer: Layer) -> dict[str, Any]:
+def _layer_metadata(layer: Layer, prepared: PreparedMap) -> dict[str, Any]:
     metadata: dict[str, Any] = {"type": layer.type, "id": layer.id, "meta": {}}
     if layer.cartocss is not None:
         metadata["meta"]["cartocss"] = layer.cartocss
+    if layer.type == MAPNIK:
+        metadata["meta"] |= prepared.resolved.metadata(layer, is_vector_only=prepared.config.is_vector_only)
     if layer.interactivity:
         metadata["interactivity"] = list(layer.interactivity)
     return metadata
@@ -110,7 +118,7 @@ def _layer_metadata(layer: Layer) -> dict[str, Any]:
 async def _bounds(services: Services, topic: str, prepared: PreparedMap) -> BBox | None:
     """Return where the data lie; None where that cannot be said in a short time."""
     queries = [
-        (item.query(), item.layer.geom_column, item.layer.srid)
+        (item.source_query(), item.layer.geom_column, item.layer.srid)
         for item in prepared.layers.values()
         if not item.layer.is_raster
     ]
@@ -130,16 +138,18 @@ async def _check_queries(services: Services, topic: str, prepared: PreparedMap) 
         try:
             async with services.tenants.reader(topic) as conn:
                 columns = await describe(conn, item.query())
+                sources = await describe(conn, item.source_query()) if item.drawn_sql else columns
         except InvalidSQL as error:
             # Clients of the first servers know an error of the database by these two words.
             raised = InvalidSQL(f"Postgis Plugin: ERROR: {error.message}", sqlstate=error.sqlstate)
             raise at_layer(raised, item.layer, "sql") from error
-        _check_columns(item, columns)
+        _check_columns(item, columns, sources)
 
 
-def _check_columns(item: PreparedLayer, columns: Sequence[Column]) -> None:
+def _check_columns(item: PreparedLayer, columns: Sequence[Column], sources: Sequence[Column]) -> None:
+    """Check the columns that the layer names: of what is drawn, and for attributes of its source."""
     layer = item.layer
-    known = {column.name for column in columns}
+    drawn = {column.name for column in columns}
     wanted: list[tuple[str, str]] = [(layer.geom_column, "geom_column")]
     wanted += [(name, "interactivity") for name in layer.interactivity]
     if item.style is not None:
@@ -147,7 +157,7 @@ def _check_columns(item: PreparedLayer, columns: Sequence[Column]) -> None:
     if layer.attributes is not None:
         wanted += [(name, "attributes") for name in (layer.attributes.id, *layer.attributes.columns)]
     for name, option in wanted:
-        if name not in known:
+        if name not in ({column.name for column in sources} if option == "attributes" else drawn):
             text = f'Postgis Plugin: ERROR: column "{name}" does not exist'
             raise at_layer(InvalidSQL(text, sqlstate=MISSING_COLUMN), layer, option)
 

@@ -9,6 +9,7 @@ from flowmaps.cartocss import CartoError, LayerStyle, compile_layer
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
+from flowmaps.maps.resolved import Resolved
 from flowmaps.mapsql import TokenValues, subquery, substitute_tokens, vet
 from flowmaps.render import MapPlan, PlannedLayer
 from flowmaps.settings import LimitSettings
@@ -24,16 +25,22 @@ class PreparedLayer:
     layer: Layer
     sql: str
     style: LayerStyle | None
+    drawn_sql: str | None = None
+    """What is drawn instead of the SQL: the aggregation of its points."""
 
     @property
     def table(self) -> str:
-        """The SQL as a sub-query, with its tokens for Mapnik to fill in."""
-        return subquery(self.sql)
+        """What is drawn as a sub-query, with its tokens for Mapnik to fill in."""
+        return subquery(self.drawn_sql or self.sql)
 
     def query(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> str:
-        """Return the SQL as a sub-query with the tokens of a tile filled in."""
+        """Return what is drawn as a sub-query with the tokens of a tile filled in."""
         values = TokenValues.of_tile(tile, srid=self.layer.srid, buffer_px=buffer_px)
-        return subquery(substitute_tokens(self.sql, values))
+        return subquery(substitute_tokens(self.drawn_sql or self.sql, values))
+
+    def source_query(self) -> str:
+        """Return the layer's own SQL as a sub-query, with the tokens of the whole world filled in."""
+        return subquery(substitute_tokens(self.sql, TokenValues.of_tile(WORLD_TILE, srid=self.layer.srid)))
 
 
 @dataclass(slots=True)
@@ -42,6 +49,7 @@ class PreparedMap:
 
     config: MapConfig
     layers: Mapping[int, PreparedLayer]
+    resolved: Resolved = field(default_factory=Resolved)
     plans: dict[object, MapPlan] = field(default_factory=dict)
 
     def planned(self, layers: Sequence[Layer]) -> list[PlannedLayer]:
@@ -66,17 +74,21 @@ class PreparedMap:
         return planned
 
 
-def prepare_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) -> PreparedMap:
-    """Return the map of a document; raise `InvalidMapConfig` and its kin, naming the layer."""
-    config = parse_mapconfig(document, limits=limits)
+def prepare_map(
+    document: object, *, limits: LimitSettings, fonts: Iterable[str], resolved: Resolved | None = None
+) -> PreparedMap:
+    """Return the map of a document, and of what its data decided; raise `InvalidMapConfig` and its kin."""
+    resolved = resolved or Resolved()
+    config = resolved.styled(parse_mapconfig(document, limits=limits))
     fonts = frozenset(fonts)
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
         if layer.type != MAPNIK:
             text = f"Layers of type '{layer.type}' are not supported by this server"
             raise at_layer(InvalidMapConfig(text, kind="layer"), layer, "type")
-        layers[layer.index] = PreparedLayer(layer, _vetted(layer), _compiled(layer, fonts))
-    return PreparedMap(config, layers)
+        sql = _vetted(layer)
+        layers[layer.index] = PreparedLayer(layer, sql, _compiled(layer, fonts), resolved.aggregated_sql(layer, sql))
+    return PreparedMap(config, layers, resolved)
 
 
 def _vetted(layer: Layer) -> str:

@@ -14,6 +14,7 @@ import structlog
 
 from flowmaps.errors import FlowMapsError, StoreUnavailable
 from flowmaps.maps.preparation import PreparedMap, prepare_map
+from flowmaps.maps.resolved import Resolved
 from flowmaps.mapstore import MapStore, StoredMap, open_map_store
 from flowmaps.render import RenderPool, TileRenderer
 from flowmaps.settings import Settings
@@ -47,9 +48,9 @@ class Services:
     clock: Callable[[], float] = time.monotonic
     _loaded: OrderedDict[str, LoadedMap] = field(default_factory=OrderedDict)
 
-    def prepare(self, document: object) -> PreparedMap:
+    def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""
-        return prepare_map(document, limits=self.settings.limit, fonts=self.pool.fonts)
+        return prepare_map(document, limits=self.settings.limit, fonts=self.pool.fonts, resolved=resolved)
 
     async def load(self, token: str) -> LoadedMap:
         """Return a stored map; raise `UnknownMap`. While the store is away, maps in use go on."""
@@ -67,8 +68,11 @@ class Services:
         except FlowMapsError:
             self.forget(token)
             raise
-        prepared = known.prepared if known is not None else self.prepare(stored.document)
+        prepared = known.prepared if known is not None else self._prepare_stored(stored)
         return self.keep(stored, prepared)
+
+    def _prepare_stored(self, stored: StoredMap) -> PreparedMap:
+        return self.prepare(stored.document, Resolved.of_stored(stored.document))
 
     def keep(self, stored: StoredMap, prepared: PreparedMap) -> LoadedMap:
         loaded = LoadedMap(stored, prepared, self.clock() + LOADED_SECONDS)
