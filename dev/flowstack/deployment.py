@@ -32,8 +32,8 @@ PATIENCE_SECONDS = 90.0
 class Deployment:
     """Running processes; *url* is nginx's address, *environ* the settings that the processes share."""
 
-    environ: Mapping[str, str]
-    master_url: str
+    environ: Mapping[str, str] = field(repr=False)
+    master_url: str = field(repr=False)
     prefix: str
     keycloak: Keycloak
     ingest: Server
@@ -45,8 +45,7 @@ class Deployment:
     client: httpx.Client
     _registry: SchemaRegistryClient
     _producer: Producer
-    _token: str = ""
-    _topics: list[str] = field(default_factory=list)
+    _token: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
@@ -113,7 +112,7 @@ class Deployment:
         """Return nginx's answer to a path below its address."""
         return self.client.get(f"{self.url}{path}", headers=headers)
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels over all processes."""
         total = 0.0
         for url in (self.ingest_url, *self.metrics_urls):
