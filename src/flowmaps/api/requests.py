@@ -42,3 +42,11 @@ async def _read(request: Request, most_bytes: int) -> bytes:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def parse_aggregation_param(text: str | None) -> bool | None:
+    """Return the query parameter ``aggregation``; raise `InvalidRequest`."""
+    if text in (None, "true", "false"):
+        return None if text is None else text == "true"
+    message = f"Invalid value for 'aggregation' query param: {text[:40]}. Valid ones are 'true' or 'false'"
+    raise InvalidRequest(message, member="aggregation")

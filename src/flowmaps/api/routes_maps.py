@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.answers import CACHE_RENEWED, CACHE_SHORT, data_answer, json_answer, with_etag
-from flowmaps.api.requests import read_json
+from flowmaps.api.requests import parse_aggregation_param, read_json
 from flowmaps.api.state import state_of
 from flowmaps.errors import InvalidRequest, UnsupportedFormat
 from flowmaps.maps import answer_tile, create_map, describe_map
@@ -22,6 +22,7 @@ _LAST_SEGMENT = re.compile(r"(?P<y>[^.@]*)(?:@(?P<scale>[^.@]*)x)?\.(?P<format>[
 
 LayergroupId = Annotated[str, Path(description="Token, or token:time, as creation returned it.")]
 Callback = Annotated[str | None, Query(description="Name of a function that the answer calls (JSONP).")]
+Aggregation = Annotated[str | None, Query(description="`false`: points are never aggregated.")]
 LastSegment = Annotated[str, Path(description="Row, scale and format: `3.png`, `3@2x.png`, `3.grid.json`, `3.mvt`.")]
 
 
@@ -32,7 +33,7 @@ LastSegment = Annotated[str, Path(description="Row, scale and format: `3.png`, `
     responses=schemas.answers(200, 400, 401, 403, 413, 429, 503),
     openapi_extra=schemas.CREATE_MAP,
 )
-async def create(request: Request, callback: Callback = None) -> Response:
+async def create(request: Request, callback: Callback = None, aggregation: Aggregation = None) -> Response:
     """Check a MapConfig against the tenant's data and store it; the same map gets the same token."""
     del callback  # read by the answer
     state = state_of(request)
@@ -40,7 +41,9 @@ async def create(request: Request, callback: Callback = None) -> Response:
     body = await read_json(request, most_bytes=state.services.settings.limit.body_bytes)
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be an object with topic and map", member="body")
-    created = await create_map(state.services, body.get("topic"), body.get("map"))
+    created = await create_map(
+        state.services, body.get("topic"), body.get("map"), aggregation=parse_aggregation_param(aggregation)
+    )
     return json_answer(request, created.document, headers={"Cache-Control": "no-store"})
 
 

@@ -20,7 +20,7 @@ PLACEMENTS = ("centroid", "point-grid", "point-sample")
 FUNCTIONS = ("count", "avg", "sum", "min", "max", "mode")
 UNITS = ("second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade", "century")
 RESERVED = ("cartodb_id", "the_geom", "the_geom_webmercator", FEATURE_COUNT)
-ROW_IDS = ("cartodb_id", "identifier")
+ROW_IDS = ("cartodb_id", "identifier", "id")
 """Columns that tell rows at the same place apart, where a query has them."""
 MOST_NAMES = 64
 MOST_VALUES = 1000
@@ -119,7 +119,7 @@ def aggregated_sql(source: str, aggregation: Aggregation, *, geom_column: str, c
 def _samples(points: str, within: str, columns: Sequence[str]) -> str:
     """Return a query for one row of each cell; which one is arbitrary, but the same in every tile."""
     listed = ", ".join(f"cdb_points.{quoted_name(name)}" for name in columns)
-    order = "".join(f", cdb_points.{name}" for name in ROW_IDS if name in columns)
+    order = "".join(f", cdb_points.{name}::text" for name in ROW_IDS if name in columns)
     return f"""
     select distinct on (cdb_cell_x, cdb_cell_y) {listed},
         count(*) over (partition by cdb_cell_x, cdb_cell_y) as {FEATURE_COUNT}
