@@ -13,6 +13,9 @@ from flowstack.registry import Registry
 from flowstack.stack import Stack
 
 
+pytest_plugins = ["maps_fixtures"]
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The stack; asking for it starts nothing yet."""

@@ -118,7 +118,10 @@ async def _mapnik(
     if wanted.family == "grid":
         if len(layers) != 1 or not layers[0].interactivity:
             raise InvalidMapConfig("Tileset has no interactivity", kind="tile")
-        fields = layers[0].interactivity
+        # Mapnik reads no other types than a vector tile holds, and would show a value of those as null.
+        async with services.tenants.reader(topic) as conn:
+            columns = await columns_of(services, prepared, layers[0], conn)
+        fields = tuple(name for name in layers[0].interactivity if name in columns)
     # A layer that is selected twice is painted once: nothing but its transparency could tell.
     distinct = list(dict.fromkeys(layers))
     plan = await plan_of(services, topic, prepared, distinct, wanted.name)
@@ -161,7 +164,7 @@ def _vector(services: Services, topic: str, prepared: PreparedMap, layers: Seque
 async def columns_of(
     services: Services, prepared: PreparedMap, layer: Layer, conn: AsyncConnection[object]
 ) -> tuple[str, ...]:
-    """Return the columns of a layer's query that a vector tile can hold; asked of PostgreSQL now and then."""
+    """Return the columns of a layer's query that vector tiles and grids can hold; asked of PostgreSQL now and then."""
     key = ("columns", layer.index)
     known = prepared.recall(key, services.clock())
     if known is None:

@@ -32,7 +32,7 @@ class PlainRenderer:
             return Tile(solid(self.options.color, TILE_PX * request.scale, wanted.name), wanted.content_type)
         url = self.options.image_url or ""
         try:
-            image = await self.remote.fetch(url)
+            image = await self.remote.fetch_kept(url)
             job = PatternJob(
                 image,
                 (TILE_PX * request.tile.x, TILE_PX * request.tile.y),

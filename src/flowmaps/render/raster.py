@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowmaps.errors import InvalidMapConfig
 from flowmaps.render.blocks import BlockRenderer
 from flowmaps.render.contract import Tile, TileRequest
 from flowmaps.render.job import MapPlan
@@ -12,7 +11,7 @@ from flowmaps.render.job import MapPlan
 
 @dataclass(frozen=True, slots=True)
 class MapnikRenderer:
-    """Draws *plan* with Mapnik; *fields* are the columns of its grid, empty where it has none."""
+    """Draws *plan* with Mapnik; *fields* are the columns of its grid."""
 
     blocks: BlockRenderer
     plan: MapPlan
@@ -22,8 +21,6 @@ class MapnikRenderer:
     async def render(self, request: TileRequest) -> Tile:
         wanted = request.format
         if wanted.family == "grid":
-            if not self.fields:
-                raise InvalidMapConfig("Tileset has no interactivity", kind="tile")
             body = await self.blocks.grid(self.plan, request.tile, freshness=request.freshness, fields=self.fields)
         else:
             body = await self.blocks.image(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 from typing import Self
 
@@ -20,6 +21,8 @@ from flowmaps.errors import ConfigurationError, InvalidMapConfig, RemoteTimeout,
 from flowmaps.settings import ServeSettings
 
 MOST_AT_ONCE = 32
+MOST_KEPT = 32
+KEPT_SECONDS = 60.0
 _PORTS = {"http": 80, "https": 443}
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -40,6 +43,7 @@ class RemoteImages:
         self._most_bytes = settings.layer_url_bytes
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
         self._client: httpx.AsyncClient | None = None
+        self._kept: dict[str, tuple[float, asyncio.Task[bytes]]] = {}
         self.fallback = _fallback(settings)
 
     async def __aenter__(self) -> Self:
@@ -52,6 +56,8 @@ class RemoteImages:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for _, task in self._kept.values():
+            task.cancel()
         if self._client is not None:
             await self._client.aclose()
 
@@ -84,6 +90,23 @@ class RemoteImages:
         except (httpx.HTTPError, OSError) as error:
             _log.info("a remote image cannot be fetched", url=url, error=repr(error))
             raise RemoteUnavailable(f"Unable to fetch http tile: {url}") from error
+
+    async def fetch_kept(self, url: str) -> bytes:
+        """Return the body at *url* as `fetch` does, for all who ask within a minute."""
+        now = time.monotonic()
+        known = self._kept.get(url)
+        if known is None or known[0] <= now:
+            while len(self._kept) >= MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            known = (now + KEPT_SECONDS, asyncio.create_task(self.fetch(url)))
+            self._kept[url] = known
+            known[1].add_done_callback(lambda task: self._forget_failure(url, task))
+        # One who goes away must not take the image from the others.
+        return await asyncio.shield(known[1])
+
+    def _forget_failure(self, url: str, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._kept.pop(url, None)
 
     async def _get(self, parsed: httpx.URL, url: str) -> bytes:
         if self._client is None:

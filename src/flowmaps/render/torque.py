@@ -282,7 +282,7 @@ class TorqueRenderer:
         found: dict[str, bytes] = {}
         for address in addresses:
             try:
-                found[address] = await self.remote.fetch(address)
+                found[address] = await self.remote.fetch_kept(address)
             except FlowMapsError as error:
                 _log.info("a marker file cannot be had", error=error.message)
         return found
