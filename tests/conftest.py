@@ -27,6 +27,9 @@ NIGHTLY = os.environ.get("FLOWMAPS_TEST_NIGHTLY") == "1"
 """Long runs of the same tests: more examples, more faults."""
 
 
+pytest_plugins = ["maps_fixtures"]
+
+
 @pytest.fixture(scope="session")
 def nightly() -> bool:
     return NIGHTLY

@@ -13,8 +13,8 @@ import mapbox_vector_tile
 import pytest
 from PIL import Image
 
-from maps_fixtures import MapsServer, layer, maps_server
 from flowstack.postgres import Postgres
+from maps_fixtures import MapsServer, layer, maps_server
 
 WORLD = 20037508.342789244
 EXTENT = 4096

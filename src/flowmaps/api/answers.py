@@ -29,6 +29,7 @@ from flowmaps.errors import (
     Unauthenticated,
     UnknownFeature,
     UnknownMap,
+    UnknownRelation,
     UnknownTenant,
     UnsupportedFormat,
 )
@@ -47,6 +48,7 @@ STATUSES: Mapping[type[FlowMapsError], int] = {
     InvalidMapConfig: 400,
     InvalidCartoCSS: 400,
     InvalidSQL: 400,
+    UnknownRelation: 404,
     UnknownTenant: 400,
     UnknownMap: 400,
     UnknownFeature: 404,
@@ -95,6 +97,9 @@ def _context(error: FlowMapsError) -> dict[str, Any]:
                 context["layer"]["context"] = {"selector": error.selector, "source": source}
         if error.member is not None:
             context["member"] = error.member
+        if error.position is not None:
+            start = {"line": error.position.line, "column": error.position.column}
+            context["context"] = {"source": {"start": start}}
         if isinstance(error, InvalidSQL) and error.sqlstate is not None:
             context["sqlstate"] = error.sqlstate
     elif isinstance(error, InvalidRequest) and error.member is not None:

@@ -50,6 +50,10 @@ class Layer:
     attributes: AttributesOption | None
     minzoom: float | None
     maxzoom: float | None
+    affected_tables: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.id))
 
     @property
     def is_vector(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from flowmaps.mapconfig import Layer, MapConfig
+from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.mapsql.aggregation import aggregated_sql, parse_aggregation
 
 MEMBER = "resolved"
@@ -60,7 +61,7 @@ class Resolved:
         told: dict[str, Any] = {}
         if found.cartocss_meta is not None:
             told["cartocss_meta"] = found.cartocss_meta
-        if self.tells_aggregation:
+        if self.tells_aggregation and layer.type == MAPNIK:
             told["aggregation"] = {
                 "png": found.is_aggregated and not is_vector_only,
                 "mvt": found.is_aggregated,

@@ -16,7 +16,8 @@ from flowmaps.errors import FlowMapsError, StoreUnavailable
 from flowmaps.maps.preparation import PreparedMap, prepare_map
 from flowmaps.maps.resolved import Resolved
 from flowmaps.mapstore import MapStore, StoredMap, open_map_store
-from flowmaps.render import RenderPool, TileRenderer
+from flowmaps.render import BlockRenderer, RenderPool
+from flowmaps.render.remote import RemoteImages
 from flowmaps.settings import Settings
 from flowmaps.tenants import TenantPools
 
@@ -44,7 +45,9 @@ class Services:
     tenants: TenantPools
     store: MapStore
     pool: RenderPool
-    tiles: TileRenderer
+    blocks: BlockRenderer
+    remote: RemoteImages
+    static_slots: asyncio.Semaphore
     clock: Callable[[], float] = time.monotonic
     _loaded: OrderedDict[str, LoadedMap] = field(default_factory=OrderedDict)
 
@@ -93,9 +96,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         tenants = await stack.enter_async_context(TenantPools(settings))
         store = await stack.enter_async_context(open_map_store(settings, tenants.master))
         pool = await stack.enter_async_context(RenderPool(settings.render))
+        remote = await stack.enter_async_context(RemoteImages(settings.serve))
         purging = asyncio.create_task(_purge(store))
         try:
-            yield Services(settings, tenants, store, pool, TileRenderer(pool, metatile=settings.render.metatile))
+            yield Services(
+                settings,
+                tenants,
+                store,
+                pool,
+                BlockRenderer(pool, metatile=settings.render.metatile),
+                remote,
+                asyncio.Semaphore(settings.render.static_at_once),
+            )
         finally:
             purging.cancel()
             with contextlib.suppress(asyncio.CancelledError):
