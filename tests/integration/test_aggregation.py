@@ -178,7 +178,7 @@ def test_the_default_keeps_a_row_of_each_cell_with_all_its_columns(server: MapsS
     expected = cells(0, 32)
     assert len(features) == len(expected)
     for feature in features:
-        number, x, y, value, kind = by_id[feature["id"]]
+        _, x, y, value, kind = by_id[feature["id"]]
         assert (feature["value"], feature["kind"]) == (value, kind)
         assert feature["_cdb_feature_count"] == len(expected[cell_of(x, y, 0, 32)])
         assert math.dist(feature["place"], (x, y)) < 2 * WORLD / EXTENT
@@ -244,7 +244,7 @@ def test_filters_keep_the_cells_that_they_hold_for(
 
 
 def test_a_column_may_have_any_name(server: MapsServer) -> None:
-    names = ["total value", 'quo"te', "!bbox!", "semi;colon", "select", "Ü!pixel_width!\\"]
+    names = ["total value", 'quo"te', "!bbox!", "semi;colon", "100%", "select", "Ü!pixel_width!\\"]
     columns = {name: {"aggregate_function": "sum", "aggregated_column": "value"} for name in names}
     created = vector_map(server, {"threshold": 1, "resolution": 256, "columns": columns})
     features = vector(server, created, "0/0/0")
