@@ -239,6 +239,11 @@ class LimitSettings(Group):
     sql_bytes: int = Field(65_536, ge=256, description="Longest SQL of a layer.")
     cartocss_bytes: int = Field(262_144, ge=256, description="Longest CartoCSS of a layer.")
     maps_per_tenant: int = Field(10_000, ge=1, description="Most live maps of a tenant.")
+    named_maps_per_tenant: int = Field(4096, ge=1, description="Most named maps of a tenant.")
+    template_bytes: int = Field(262_144, ge=1024, description="Largest template of a named map, as JSON.")
+    named_map_share: float = Field(
+        0.5, gt=0, le=1, description="Part of `maps_per_tenant` up to which anybody may make instances of named maps."
+    )
     map_lifetime_seconds: int = Field(2_592_000, ge=60, description="A map unused for this long expires.")
     static_image_px: int = Field(8192, ge=16, description="Largest side of a static image, in pixels.")
     max_zoom: int = Field(30, ge=0, le=30, description="Deepest zoom of a tile address.")

@@ -33,7 +33,7 @@ from flowmaps.errors import (
     UnknownTenant,
     UnsupportedFormat,
 )
-from flowmaps.mapstore import TooManyMaps
+from flowmaps.mapstore import TooManyMaps, TooManyNamedMaps, UnknownNamedMap
 
 JSON = "application/json; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -58,6 +58,8 @@ STATUSES: Mapping[type[FlowMapsError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     TooManyMaps: 429,
+    TooManyNamedMaps: 409,
+    UnknownNamedMap: 404,
     CallerError: 400,
     TemporaryError: 503,
     RecordError: 500,
@@ -70,6 +72,7 @@ _KINDS: Mapping[type[FlowMapsError], str] = {
     Unauthenticated: "auth",
     Forbidden: "auth",
     TooManyMaps: "limit",
+    TooManyNamedMaps: "limit",
     TemporaryError: "limit",
     TileOutOfRange: "tile",
     UnsupportedFormat: "tile",

@@ -27,9 +27,9 @@ from flowmaps.maps.attributes import check_attributes
 from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer
 from flowmaps.maps.renderers import renderer_of, times_of
 from flowmaps.maps.resolution import resolve
-from flowmaps.maps.services import Services
+from flowmaps.maps.services import TEMPLATE_MEMBER, Services
 from flowmaps.mapsql import TokenValues, original_offset, position_of
-from flowmaps.mapstore import StoredMap
+from flowmaps.mapstore import NamedMap, StoredMap
 from flowmaps.render import TileRequest
 from flowmaps.render.describe import DESCRIBE, BBox, Column, bounds, describe
 from flowmaps.render.formats import FORMATS, Kind
@@ -77,11 +77,17 @@ class CreatedMap:
 
 
 async def create_map(
-    services: Services, topic: object, document: object, *, aggregation: bool | None = None
+    services: Services,
+    topic: object,
+    document: object,
+    *,
+    aggregation: bool | None = None,
+    instance_of: NamedMap | None = None,
 ) -> CreatedMap:
     """Check and store a map of the tenant *topic*; the same map has the same token.
 
-    *aggregation* False turns the aggregation of points off.
+    *aggregation* False turns the aggregation of points off. *instance_of* is the named map that the document is from;
+    the map lives no longer than it does.
 
     Raise `InvalidRequest`, `UnknownTenant`, `InvalidMapConfig` and its kin, or a `TemporaryError`.
     """
@@ -95,10 +101,13 @@ async def create_map(
         prepared = await asyncio.to_thread(services.prepare, document, resolved)
         await _check_queries(services, topic, prepared)
         await _check_drawing(services, topic, prepared)
-        accepted = resolved.stored_in(prepared.config.document)
+        accepted = dict(resolved.stored_in(prepared.config.document))
+        if instance_of is not None:
+            accepted[TEMPLATE_MEMBER] = {"name": instance_of.name, "revision": instance_of.revision}
         token = signature(accepted, tenant=topic, key=services.settings.secret_key.get_secret_value().encode())
         stored = StoredMap(token, topic, accepted, datetime.now(UTC))
-        await services.store.save(stored)
+        share = services.settings.limit.named_map_share if instance_of is not None else 1
+        await services.store.save(stored, share=share)
         services.keep(stored, prepared)
         return await _described(services, stored, prepared)
 

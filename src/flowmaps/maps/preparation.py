@@ -15,6 +15,7 @@ from flowmaps.mapsql import TokenValues, VettedSQL, subquery, substitute_tokens,
 from flowmaps.render import MapPlan, PlannedLayer
 from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
+from flowmaps.turbocarto import read_ramps
 
 WORLD_TILE = TileCoord(0, 0, 0)
 MOST_REMEMBERED = 256
@@ -125,6 +126,25 @@ def prepare_map(
                 aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
             )
     return PreparedMap(config, layers, resolved)
+
+
+def check_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) -> None:
+    """Raise what `prepare_map` raises, as far as that can be said before the data answer: ramps are only read."""
+    config = parse_mapconfig(document, limits=limits)
+    fonts = frozenset(fonts)
+    for layer in config.layers:
+        if layer.type in (MAPNIK, "torque"):
+            _vetted(layer)
+        if layer.cartocss is None:
+            continue
+        try:
+            has_ramps = bool(read_ramps(layer.cartocss).ramps)
+        except InvalidCartoCSS as error:
+            raise at_layer(error, layer, "cartocss") from error
+        if not has_ramps and layer.type == MAPNIK:
+            _compiled(layer, fonts)
+        elif not has_ramps and layer.type == "torque":
+            _torque(layer)
 
 
 def _vetted(layer: Layer) -> VettedSQL:
