@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -39,7 +39,9 @@ from flowmaps.tile import TileCoord
 PROBE = TileCoord(30, 0, 0)
 """The tile that a new map is drawn at: it hardly ever holds data, so it costs little and shows what Mapnik refuses."""
 BOUNDS_TIMEOUT_MS = 2_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MISSING_COLUMN = "42703"
+_PROBED: Mapping[Kind, str] = {"mapnik": "png", "vector": "mvt", "torque": "torque.json"}
 _log = structlog.get_logger()
 
 
@@ -57,7 +59,7 @@ class CreatedMap:
     @property
     def freshness(self) -> str:
         """The cache buster: the tenant's last change in milliseconds."""
-        return str(round(self.last_updated.timestamp() * 1000))
+        return str((self.last_updated - EPOCH) // timedelta(milliseconds=1))
 
     @property
     def layergroupid(self) -> str:
@@ -236,6 +238,12 @@ async def _check_attributes(services: Services, topic: str, item: PreparedLayer)
 
 async def _check_drawing(services: Services, topic: str, prepared: PreparedMap) -> None:
     """Draw all layers once; where that fails, each by itself, to say which one it is."""
+    for layer in prepared.config.layers:
+        if layer.type == "torque":
+            try:
+                await _probe(services, topic, prepared, [layer], "torque")
+            except InvalidMapConfig as error:
+                raise at_layer(error, layer, "sql")  # noqa: B904  the same error
     layers = [layer for layer in prepared.config.layers if layer.type == MAPNIK]
     if not layers:
         return
@@ -255,6 +263,6 @@ async def _check_drawing(services: Services, topic: str, prepared: PreparedMap) 
 
 
 async def _probe(services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer], kind: Kind) -> None:
-    wanted = FORMATS["mvt" if kind == "vector" else "png"]
+    wanted = FORMATS[_PROBED[kind]]
     renderer = await renderer_of(services, topic, prepared, layers, kind, wanted)
     await renderer.render(TileRequest(PROBE, wanted, 1, f"probe {uuid.uuid4().hex}"))

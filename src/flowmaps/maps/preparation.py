@@ -168,8 +168,10 @@ def _torque(layer: Layer) -> TorqueStyle:
 
 
 def _style_error(error: CartoError, layer: Layer) -> InvalidMapConfig:
-    raised = InvalidCartoCSS(error.message, kind="layer", subtype="style")
     first = error.messages[0]
+    # Of the version a client knows this sentence, without the name of the style.
+    message = first.text if first.text.startswith("No CartoCSS transform path") else error.message
+    raised = InvalidCartoCSS(message, kind="layer", subtype="style")
     if first.line is not None and first.column is not None:
         raised.position = Position(first.line, first.column + 1)
     return at_layer(raised, layer, "cartocss")
