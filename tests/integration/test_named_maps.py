@@ -61,7 +61,7 @@ class Client:
     ) -> httpx.Response:
         headers = self.server.authorization if token else {}
         url = f"{self.server.url}/named/{self.topic}{path}"
-        content = {} if body is None else {"json": body}
+        content: dict[str, Any] = {} if body is None else {"json": body}
         return self.server.client.request(method, url, params=query, headers=headers, **content)
 
     def add(self, **members: Any) -> str:
@@ -194,7 +194,8 @@ def test_an_instance_is_another_map_than_the_same_config_created_directly(client
 
 def test_a_template_with_tokens_lets_in_who_shows_one(client: Client) -> None:
     name = client.add(auth={"method": "token", "valid_tokens": ["sesame", "öffne"]})
-    for query in ({}, {"auth_token": "wrong"}, {"auth_token": ""}, {"auth_token": "sesam"}, {"auth_token": "sesame "}):
+    for wrong in (None, "wrong", "", "sesam", "sesame "):
+        query: dict[str, Any] = {} if wrong is None else {"auth_token": wrong}
         answer = client.ask("POST", f"/{name}", {}, token=False, **query)
         assert answer.status_code == 403
         assert answer.json()["errors"] == ["Unauthorized template instantiation"]
@@ -202,7 +203,12 @@ def test_a_template_with_tokens_lets_in_who_shows_one(client: Client) -> None:
         assert tile.status_code == 403
     # The role that manages templates is no token of them.
     assert client.ask("POST", f"/{name}", {}).status_code == 403
-    for query in ({"auth_token": "sesame"}, {"auth_token": "öffne"}, {"auth_token[]": ["wrong", "sesame"]}):
+    allowed: list[dict[str, Any]] = [
+        {"auth_token": "sesame"},
+        {"auth_token": "öffne"},
+        {"auth_token[]": ["wrong", "sesame"]},
+    ]
+    for query in allowed:
         created = client.instance(name, {}, **query)
         assert client.layergroup(created, "/0/0/0.png").status_code == 200
         assert client.ask("GET", f"/{name}/0/0/0/0.png", token=False, **query).status_code == 200
