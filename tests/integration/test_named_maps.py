@@ -446,3 +446,26 @@ def test_instances_leave_room_for_maps_of_those_who_may_create_them(postgres: Po
         # One that is there is no new one, and others have the rest.
         client.instance(name, {"width": 3})
         server.create({"type": "mapnik", "options": {"sql": "select * from datapoint"}})
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a%00b", "%00", "%ED%A0%80", "x" * 5000, "..%2F..", "a%2Fb", "%F0%9F%98%80", "'%3B--", "%20", "@"]
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/named/{}",
+        "/named/{}/points",
+        "/named/{}/points/0/0/0/0.png",
+        "/named/TOPIC/{}",
+        "/named/TOPIC/{}/0/0/0/0.png",
+        "/named/TOPIC/{}/static/9/9.png",
+        "/named/TOPIC/{}/jsonp?callback=x",
+    ],
+)
+def test_hostile_addresses_are_refused(client: Client, path: str, hostile: str) -> None:
+    url = client.server.url + path.replace("TOPIC", client.topic).format(hostile)
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        body = TEMPLATE if method in ("POST", "PUT") else None
+        answer = client.server.client.request(method, url, headers=client.server.authorization, json=body)
+        assert answer.status_code in (400, 404, 405) or (answer.status_code == 200 and "jsonp" in path), answer.text

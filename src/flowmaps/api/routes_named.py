@@ -194,7 +194,7 @@ async def jsonp(  # noqa: PLR0917
     summary="Static map of a named map",
     operation_id="named_static",
     tags=["images"],
-    responses=schemas.image_answers(),
+    responses=schemas.image_answers() | schemas.answers(413, 429),
 )
 async def static(  # noqa: PLR0917  the parts of an address
     request: Request,
@@ -220,7 +220,7 @@ async def static(  # noqa: PLR0917  the parts of an address
     summary="Tile of a named map",
     operation_id="named_tile",
     tags=["tiles"],
-    responses=schemas.tile_answers(),
+    responses=schemas.tile_answers() | schemas.answers(413, 429),
 )
 async def tile(  # noqa: PLR0917  the parts of an address
     request: Request,

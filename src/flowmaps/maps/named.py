@@ -15,8 +15,9 @@ from flowmaps.maps.creation import CreatedMap, create_map, described_map
 from flowmaps.maps.preparation import check_map
 from flowmaps.maps.services import LOADED_SECONDS, Services
 from flowmaps.maps.static_maps import View, view_of_bbox
-from flowmaps.maps.template import Template, instantiate, parse_template, template_of
+from flowmaps.maps.template import Template, instantiate, is_name, parse_template, template_of
 from flowmaps.mapstore import NamedMap
+from flowmaps.mapstore.named_maps import unknown
 
 REMEMBERED_INSTANCES = 1024
 
@@ -54,6 +55,7 @@ async def _checked(services: Services, topic: str, raw: object) -> Template:
 async def remove_named_map(services: Services, topic: str, name: str) -> None:
     """Delete a named map; its instances end with it. Raise `UnknownNamedMap`."""
     await services.tenants.tenant(topic)
+    _check_name(topic, name)
     await services.named.remove(topic, name)
     services.forget_instances(topic, name)
 
@@ -66,7 +68,14 @@ async def named_maps(services: Services, topic: str) -> list[str]:
 async def named_map(services: Services, topic: str, name: str) -> NamedMap:
     """Return a named map with its template; raise `UnknownNamedMap`."""
     await services.tenants.tenant(topic)
+    _check_name(topic, name)
     return await services.named.load(topic, name)
+
+
+def _check_name(topic: str, name: str) -> None:
+    """Raise `UnknownNamedMap` for what is no name, and so nothing to ask a database for."""
+    if not is_name(name):
+        raise unknown(topic, name)
 
 
 async def instantiate_named_map(

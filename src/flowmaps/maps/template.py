@@ -28,8 +28,8 @@ MOST_TOKENS = 100
 MAX_TOKEN_CHARS = 256
 MAX_NAME_CHARS = 128
 MAX_VALUE_CHARS = 10_000
-_NAME = re.compile(r"[a-z0-9][0-9a-z_-]*", re.IGNORECASE)
-_PLACEHOLDER_NAME = re.compile(r"[a-z][0-9a-z_]*", re.IGNORECASE)
+_NAME = re.compile(r"[a-z0-9][0-9a-z_-]*", re.IGNORECASE | re.ASCII)
+_PLACEHOLDER_NAME = re.compile(r"[a-z][0-9a-z_]*", re.IGNORECASE | re.ASCII)
 _PLACEHOLDER = r"<%=\s*(?P<name>[A-Za-z0-9_]+)\s*%>"
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _HEX_COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
@@ -115,7 +115,7 @@ def parse_template(raw: object, *, limits: LimitSettings) -> Template:
     name = raw.get("name")
     if not name:
         raise InvalidRequest("Missing template name", member="name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
+    if not isinstance(name, str) or not is_name(name):
         raise InvalidRequest(f"Invalid characters in template name '{_shown(name)}'", member="name")
     _check_layergroup(raw.get("layergroup"))
     placeholders = _placeholders(raw.get("placeholders"))
@@ -134,6 +134,11 @@ def parse_template(raw: object, *, limits: LimitSettings) -> Template:
     # Shows placeholders at places where they cannot be, and defaults that do not fit.
     instantiate(template, {})
     return template
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a template may have this name."""
+    return _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME_CHARS
 
 
 def template_of(document: Mapping[str, Any]) -> Template:
