@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import postgast
@@ -149,6 +150,31 @@ def test_names_are_quoted_without_substitution_tokens(name: str, quoted: str) ->
 def test_texts_are_quoted_without_substitution_tokens(text: str, quoted: str) -> None:
     assert quoted_text(text) == quoted
     assert quoted == substitute_tokens(quoted, VALUES)
+
+
+KEYS = st.sampled_from(
+    ["resolution", "threshold", "placement", "columns", "dimensions", "filters", "a", "aggregate_function", "aggregated_column",
+     "column", "group", "units", "in", "equal", "less_than"]
+) | st.text(max_size=5)  # fmt: skip
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["sum", "centroid", "*"])
+)
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=20
+)
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=6))
+def test_any_option_is_read_or_refused(raw: dict[str, Any]) -> None:
+    with contextlib.suppress(InvalidMapConfig):
+        aggregation = parse_aggregation(raw)
+        assert aggregation is not None
+        aggregated_sql("select 1", aggregation, geom_column="geom", columns=("geom",))
 
 
 def test_what_the_data_decided_survives_its_storage() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -309,6 +310,50 @@ def test_styles_cannot_be_given_from_outside() -> None:
 def test_a_malformed_template_is_refused(members: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message.replace("(", r"\(")):
         parse_template(template() | members, limits=LIMITS)
+
+
+ODD = (
+    None,
+    True,
+    0,
+    -1,
+    1e308,
+    "",
+    "x",
+    "<%= text %>",
+    "<%= nope %>",
+    [],
+    {},
+    [{}],
+    {"": {}},
+    "\0",
+    "\ud800",
+    "é" * 200,
+    {"method": {}},
+)
+
+
+@given(st.data())
+def test_any_template_is_read_or_refused(data: st.DataObject) -> None:
+    raw = template(
+        "select '<%= text %>', \"<%= column %>\" from datapoint limit <%= count %>",
+        "#l { marker-fill: <%= colour %>; }",
+    )
+    raw["layergroup"]["buffersize"] = {"png": "<%= count %>"}
+    for _ in range(data.draw(st.integers(1, 3))):
+        node: Any = raw
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(node[key], dict | list) or data.draw(st.booleans()):
+                node[key] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
+                break
+            node = node[key]
+    params = data.draw(st.dictionaries(st.sampled_from([*PLACEHOLDERS, "other"]), st.sampled_from(ODD), max_size=4))
+    with contextlib.suppress(InvalidRequest):
+        instantiate(parse_template(raw, limits=LIMITS), params)
 
 
 def test_what_is_stored_is_what_was_sent_with_defaults() -> None:
