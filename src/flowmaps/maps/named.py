@@ -95,7 +95,12 @@ async def instantiate_named_map(
     template = template_of(stored.document)
     check_tokens(template, tokens)
     document = instantiate(template, params)
-    return await create_map(services, topic, document, aggregation=aggregation, instance_of=stored)
+    key = _key(stored, document, aggregation)
+    if (layergroupid := await _known_instance(services, key)) is not None:
+        return await described_map(services, layergroupid.partition(":")[0])
+    created = await create_map(services, topic, document, aggregation=aggregation, instance_of=stored)
+    _remember(services, key, created.layergroupid)
+    return created
 
 
 def check_tokens(template: Template, tokens: Sequence[str]) -> None:
@@ -118,28 +123,34 @@ async def instance_id(services: Services, topic: str, name: str, params: object,
     Raise what `instantiate_named_map` raises.
     """
     stored = await named_map(services, topic, name)
-    check_tokens(template_of(stored.document), tokens)
-    key = _key(stored, params)
-    known = services.instances.get(key)
-    if known is not None and services.clock() < known[1] and await _lives(services, known[0]):
-        return known[0]
-    created = await instantiate_named_map(services, topic, name, params, tokens=tokens)
-    if len(services.instances) >= REMEMBERED_INSTANCES:
-        services.instances.clear()
-    services.instances[key] = (created.layergroupid, services.clock() + LOADED_SECONDS)
-    return created.layergroupid
+    template = template_of(stored.document)
+    check_tokens(template, tokens)
+    known = await _known_instance(services, _key(stored, instantiate(template, params), None))
+    if known is not None:
+        return known
+    return (await instantiate_named_map(services, topic, name, params, tokens=tokens)).layergroupid
 
 
-async def _lives(services: Services, layergroupid: str) -> bool:
+async def _known_instance(services: Services, key: str) -> str | None:
+    """Return the layergroupid of a map that was made a moment ago and is still there."""
+    layergroupid, until = services.instances.get(key, ("", 0.0))
+    if services.clock() >= until:
+        return None
     try:
         await services.load(layergroupid.partition(":")[0])
     except UnknownMap:
-        return False
-    return True
+        return None
+    return layergroupid
 
 
-def _key(stored: NamedMap, params: object) -> str:
-    parts = {"topic": stored.topic, "name": stored.name, "revision": stored.revision, "params": params}
+def _remember(services: Services, key: str, layergroupid: str) -> None:
+    if len(services.instances) >= REMEMBERED_INSTANCES:
+        services.instances.clear()
+    services.instances[key] = (layergroupid, services.clock() + LOADED_SECONDS)
+
+
+def _key(stored: NamedMap, document: Mapping[str, Any], aggregation: bool | None) -> str:
+    parts = {"of": [stored.topic, stored.name, stored.revision], "document": document, "aggregation": aggregation}
     return hashlib.blake2b(canonical(parts), digest_size=16).hexdigest()
 
 

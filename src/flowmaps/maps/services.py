@@ -54,7 +54,7 @@ class Services:
     named: NamedMapStore
     clock: Callable[[], float] = time.monotonic
     instances: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Maps made for addresses of named maps' own: what was asked for → layergroupid, and until when it is new."""
+    """Maps made of named maps: what was asked for → layergroupid, and until when it need not be made anew."""
     _loaded: OrderedDict[str, LoadedMap] = field(default_factory=OrderedDict)
 
     def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
