@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from flowmaps.api.answers import STATUSES, error_document, status_of
+from flowmaps.cartocss.source import CartoError, Message, Severity
 from flowmaps.errors import FlowMapsError, InvalidCartoCSS, InvalidMapConfig, InvalidSQL, RecordError, TemporaryError
 
 
@@ -15,6 +16,8 @@ def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
 
 
 def made(kind: type[FlowMapsError]) -> FlowMapsError:
+    if issubclass(kind, CartoError):
+        return kind([Message(Severity.ERROR, "what is wrong")])
     return kind("what is wrong", reason="r") if issubclass(kind, RecordError) else kind("what is wrong")
 
 
@@ -25,9 +28,10 @@ def test_every_class_has_a_status_and_the_shape_of_errors(kind: type[FlowMapsErr
     assert (status_of(error) == 503) == isinstance(error, TemporaryError)
     document = error_document(error)
     assert set(document) == {"errors", "errors_with_context"}
-    assert document["errors"] == ["what is wrong"]
+    assert document["errors"] == [error.message]
     [context] = document["errors_with_context"]
-    assert context["message"] == "what is wrong"
+    assert context["message"] == error.message
+    assert "what is wrong" in error.message
     assert isinstance(context["type"], str)
 
 
