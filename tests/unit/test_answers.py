@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from flowmaps.api.answers import STATUSES, error_document, status_of
-from flowmaps.cartocss.source import CartoError, Message, Severity
+from flowmaps.cartocss.source import CartoError, Message
 from flowmaps.errors import FlowMapsError, InvalidCartoCSS, InvalidMapConfig, InvalidSQL, RecordError, TemporaryError
 
 
@@ -17,7 +17,7 @@ def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
 
 def made(kind: type[FlowMapsError]) -> FlowMapsError:
     if issubclass(kind, CartoError):
-        return kind([Message(Severity.ERROR, "what is wrong")])
+        return kind([Message("error", "what is wrong")])
     return kind("what is wrong", reason="r") if issubclass(kind, RecordError) else kind("what is wrong")
 
 
