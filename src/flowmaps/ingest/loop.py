@@ -313,6 +313,7 @@ class IngestLoop:
             return
         self._measured = now
         self._watch.follow((state.topic, number) for state in self._topics.values() for number in state.partitions)
+        metrics.ASSIGNED.set(sum(len(state.partitions) for state in self._topics.values()))
         for state in self._topics.values():
             behind = [self._lag(state.topic, part) for part in state.partitions.values()]
             if not any(behind) and all(part.ready for part in state.partitions.values()):

@@ -27,6 +27,7 @@ GAPS = Counter("flowmaps_gaps", "Stored offsets that Kafka's log did not continu
 STOPPED = Gauge(
     "flowmaps_partition_stopped", "1 while a partition waits for its gap to be accepted.", ["topic", "partition"]
 )
+ASSIGNED = Gauge("flowmaps_assigned_partitions", "Partitions that this process reads.")
 PAUSED = Gauge("flowmaps_topic_paused", "1 while a topic waits because its tenant or the registry fails.", ["topic"])
 FENCED = Counter("flowmaps_fenced_batches", "Batches given up as another consumer had the partition.", ["topic"])
 
