@@ -137,13 +137,13 @@ def replay(
     settings = read_settings(env_file)
     selection = Selection(topic, partition, offset, reason, since, until)
     found = _counted(settings, topic, selection)
-    total = sum(found.values())
+    total = sum(count for _, count in found)
     if dry_run:
         say(f"would try {total} records again")
         return
     result, before = Replayed(), 0
     with SchemaRegistry(settings.registry) as registry, progress("replayed", total) as advance:
-        for place, count in found.items():
+        for place, count in found:
             if count:
                 result += replay_rejected(
                     settings, place, registry.decode, selection, announce=partial(_advance, advance, before)
@@ -175,7 +175,7 @@ def drop(
     settings = read_settings(env_file)
     selection = Selection(topic, partition, offset, reason, since, until)
     found = _counted(settings, topic, selection)
-    total = sum(found.values())
+    total = sum(count for _, count in found)
     if dry_run:
         say(f"would delete {total} records")
         return
@@ -183,19 +183,19 @@ def drop(
         typer.confirm(f"Delete {total} rejected records for good?", abort=True)
     dropped = 0
     with progress("deleted", total) as advance:
-        for place, count in found.items():
+        for place, count in found:
             dropped += drop_rejected(place, selection) if count else 0
             advance(dropped)
     say(f"{dropped} records deleted")
 
 
-def _counted(settings: Settings, topic: str | None, selection: Selection) -> dict[Place, int]:
+def _counted(settings: Settings, topic: str | None, selection: Selection) -> list[tuple[Place, int]]:
     from flowmaps.ingest.rejected import count_rejected
 
-    return {
-        place: sum(count for _, _, count, _ in count_rejected(place, selection))
+    return [
+        (place, sum(count for _, _, count, _ in count_rejected(place, selection)))
         for place in _reachable(settings, topic)
-    }
+    ]
 
 
 def _reachable(settings: Settings, topic: str | None) -> Iterator[Place]:

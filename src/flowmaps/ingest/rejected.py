@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -91,7 +91,7 @@ class Place:
     """A database that may hold rejected records: a tenant's, or the master's for topics without one."""
 
     name: str
-    conninfo: str
+    conninfo: str = field(repr=False)
     tenant: Tenant | None
 
 
