@@ -204,11 +204,16 @@ def ingesting(flow: Flow, **more: str) -> Iterator[Running]:
     assert failures == []
 
 
+def inherited() -> dict[str, str]:
+    """Return this process's environment without settings: names that only tests know would stop the product."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLOWMAPS_")}
+
+
 def flow_maps(flow: Flow, *words: str, status: int = 0) -> str:
     """Run the command line on the flow's settings and return what it printed; its exit status must be *status*."""
     done = subprocess.run(
         [sys.executable, "-m", "flowmaps", *words],
-        env=os.environ | flow.environ | {"COLUMNS": "200", "FLOWMAPS_LOG_LEVEL": "warning"},
+        env=inherited() | flow.environ | {"COLUMNS": "200", "FLOWMAPS_LOG_LEVEL": "warning"},
         cwd="/",
         capture_output=True,
         text=True,
@@ -223,7 +228,7 @@ def flow_maps(flow: Flow, *words: str, status: int = 0) -> str:
 def ingest_process(flow: Flow) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "flowmaps", "ingest"],
-        env=os.environ | flow.environ,
+        env=inherited() | flow.environ,
         cwd="/",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

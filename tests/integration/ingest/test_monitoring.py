@@ -1,7 +1,6 @@
 """Alert rules and dashboard: they load, they fire when they should, and they ask for what the processes really say."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows import Flow, Running, eventually, ingesting, point
+from flows import Flow, Running, eventually, ingesting, inherited, point
 from flowstack.processes import free_port
 
 MONITORING = Path(__file__).parents[3] / "deploy" / "monitoring"
@@ -89,7 +88,7 @@ def serving(flow: Flow, tmp_path: Path) -> Iterator[Running]:
     environ = flow.environ | {"FLOWMAPS_SERVE_PORT": str(port), "FLOWMAPS_SERVE_METRICS_PORT": str(metrics_port)}
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flowmaps", "serve"], env=os.environ | environ, cwd="/", stdout=log, stderr=log
+            [sys.executable, "-m", "flowmaps", "serve"], env=inherited() | environ, cwd="/", stdout=log, stderr=log
         )
     try:
         eventually(lambda: Running(port).get("/healthz")[0] == 200, "serve answers")

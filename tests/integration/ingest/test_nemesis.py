@@ -30,7 +30,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from flowmaps.errors import ConfigurationError
 from flowmaps.settings import parse_settings
 from flowmaps.tenants import load_tenant, migrate_master
-from flows import KEY, OLDER
+from flows import KEY, OLDER, inherited
 from flowstack.stack import Stack
 
 FAULTS = 100 if os.environ.get("FLOWMAPS_TEST_NIGHTLY") == "1" else 10
@@ -143,7 +143,7 @@ class Consumers:
         with (self.folder / f"ingest-{number}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flowmaps", "ingest"],
-                env=os.environ | dict(self.environ),
+                env=inherited() | dict(self.environ),
                 cwd="/",
                 stdout=log,
                 stderr=log,
