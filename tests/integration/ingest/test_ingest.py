@@ -7,6 +7,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -437,3 +438,100 @@ def test_the_real_table_is_the_fold_of_the_log(tenant: Tenant, data: st.DataObje
             write(conn, batch, {partition: claim(conn, partition) for partition in (0, 1)})
         shown: dict[str, float] = dict(conn.execute("select identifier, st_x(geom) from datapoint").fetchall())
     assert shown == {name: float(place) for name, (_, place) in newest.items() if place is not None}
+
+
+@pytest.mark.parametrize(
+    "text", ["tab\tline\nreturn\rback\\slash", "\\N", "\\.", "\\", "quote\"s'", "  ", "數據 \U0001f30d"]
+)
+def test_every_text_comes_back_as_it_was(tenant: Tenant, text: str) -> None:
+    value = point(text) | {"survey_id": text, "name": text, "nested": {text: [text, None, 1.5, True]}}
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        assert write(conn, [batch_record(0, value)], {0: claim(conn)}) == 1
+        rows = conn.execute("select identifier, survey_id, properties from datapoint").fetchall()
+    assert rows == [(text, text, {"name": text, "nested": {text: [text, None, 1.5, True]}})]
+
+
+def test_times_of_every_year_come_back_as_they_were(tenant: Tenant) -> None:
+    times = {"first": -62_135_596_800_000, "old": -1, "last": 253_402_300_799_999}
+    records = [
+        batch_record(offset, point(name, updated=time) | {"created_date_time": time})
+        for offset, (name, time) in enumerate(times.items())
+    ]
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        write(conn, records, {0: claim(conn)})
+        rows = conn.execute(
+            "select identifier, (extract(epoch from created_date_time) * 1000)::bigint,"
+            " (extract(epoch from last_update_date_time) * 1000)::bigint from flowmaps.datapoint"
+        ).fetchall()
+    assert sorted(rows) == sorted((name, time, time) for name, time in times.items())
+
+
+def tombstone(offset: int, identifier: str, partition: int = 0, time_ms: int = 0) -> Record:
+    return Record(partition, offset, identifier.encode(), None, time_ms)
+
+
+def test_a_removed_point_comes_back_by_a_newer_record_only(tenant: Tenant) -> None:
+    def shown(conn: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+        return conn.execute("select identifier, st_x(geom) from datapoint").fetchall()
+
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        steps: list[tuple[Record, list[tuple[Any, ...]]]] = [
+            (batch_record(0, point("a", 1.0, updated=5)), [("a", 1.0)]),
+            (tombstone(1, "a"), []),
+            (batch_record(2, point("a", 2.0, updated=4)), []),
+            (batch_record(3, point("a", 3.0, updated=6)), [("a", 3.0)]),
+            (tombstone(4, "a"), []),
+            # Equal times are decided by the offset, and this record comes after the tombstone.
+            (batch_record(5, point("a", 4.0, updated=6)), [("a", 4.0)]),
+        ]
+        held = claim(conn)
+        for record, expected in steps:
+            write(conn, [record], {0: held})
+            held = Claim(record.offset + 1, held.fence, held.log)
+            assert shown(conn) == expected
+        # All of it read once more, in batches of other sizes, changes nothing.
+        for size in (1, 2, 3, 6):
+            conn.execute("update flowmaps.consumer_offset set next_offset = 0")
+            records = [record for record, _ in steps]
+            for start in range(0, 6, size):
+                write(conn, records[start : start + size], {0: claim(conn)})
+            assert shown(conn) == [("a", 4.0)]
+
+
+def test_a_tombstone_of_another_partition_is_ordered_by_its_time(tenant: Tenant) -> None:
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        claims = {number: claim(conn, number) for number in (0, 1, 2)}
+        write(conn, [replace(batch_record(0, point("a")), time_ms=100)], {0: claims[0]})
+        write(conn, [tombstone(7, "a", partition=1, time_ms=99)], {1: claims[1]})
+        assert len(conn.execute("select 1 from datapoint").fetchall()) == 1
+        write(conn, [tombstone(3, "a", partition=2, time_ms=101)], {2: claims[2]})
+        assert conn.execute("select 1 from datapoint").fetchall() == []
+
+
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_tombstones_and_batches_and_repetition_give_the_fold_of_the_log(tenant: Tenant, data: st.DataObject) -> None:
+    entry = st.tuples(st.sampled_from("ab"), st.integers(0, 3) | st.none(), st.none() | st.integers(-180, 180))
+    entries = data.draw(st.lists(entry, min_size=1, max_size=14))
+    log = [
+        tombstone(offset, name) if updated is None else batch_record(offset, point(name, place, 0.0, updated))
+        for offset, (name, updated, place) in enumerate(entries)
+    ]
+    state: dict[str, tuple[int, int | None]] = {}
+    for name, updated, place in entries:
+        if updated is None:
+            if name in state:
+                state[name] = (state[name][0], None)
+        elif name not in state or updated >= state[name][0]:
+            state[name] = (updated, place)
+    with psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+        conn.execute("truncate flowmaps.datapoint, flowmaps.consumer_offset")
+        for _ in range(2):
+            conn.execute("truncate flowmaps.consumer_offset")
+            at = 0
+            while at < len(log):
+                size = data.draw(st.integers(1, len(log)))
+                write(conn, log[at : at + size], {0: claim(conn)})
+                at += size
+        shown: dict[str, float] = dict(conn.execute("select identifier, st_x(geom) from datapoint").fetchall())
+    assert shown == {name: float(place) for name, (_, place) in state.items() if place is not None}
