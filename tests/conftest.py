@@ -32,6 +32,9 @@ settings.register_profile("flowmaps", deadline=None, suppress_health_check=[Heal
 settings.load_profile("flowmaps")
 
 
+pytest_plugins = ["maps_fixtures"]
+
+
 @pytest.fixture(scope="session")
 def nightly() -> bool:
     return NIGHTLY

@@ -20,7 +20,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from flowmaps.settings import LogSettings
 
-_TOKEN = re.compile(r"(/layergroup/[^/:?\s]{1,8})[^/:?\s]*")
+_TOKEN = re.compile(r"(/layergroup/(?:static/(?:center|bbox)/)?[^/:?\s]{1,8})[^/:?\s]*")
 
 FN_DURATION = Histogram(
     "fn_duration_seconds",

@@ -17,7 +17,7 @@ async def read_json(request: Request, *, most_bytes: int) -> Any:
         raise InvalidRequest("POST data must be of type application/json", member="Content-Type")
     body = await _read(request, most_bytes)
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return json.loads(body, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidRequest(f"SyntaxError: the body is not JSON: {reason}", member="body") from error
@@ -40,5 +40,13 @@ async def _read(request: Request, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def parse_aggregation_param(text: str | None) -> bool | None:
+    """Return the query parameter ``aggregation``; raise `InvalidRequest`."""
+    if text in (None, "true", "false"):
+        return None if text is None else text == "true"
+    message = f"Invalid value for 'aggregation' query param: {text[:40]}. Valid ones are 'true' or 'false'"
+    raise InvalidRequest(message, member="aggregation")

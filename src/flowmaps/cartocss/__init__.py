@@ -8,6 +8,7 @@ from flowmaps.cartocss.compiler import Drawn, compile_layer, evaluate
 from flowmaps.cartocss.emit import MapLayer, build_map
 from flowmaps.cartocss.source import CartoError, Limits, Message
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer
+from flowmaps.cartocss.torque import TorqueStyle, compile_torque
 from flowmaps.cartocss.versions import upgrade
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "Rule",
     "Style",
     "Symbolizer",
+    "TorqueStyle",
     "build_map",
     "compile_layer",
+    "compile_torque",
     "evaluate",
     "upgrade",
 ]

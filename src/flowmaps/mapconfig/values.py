@@ -50,6 +50,10 @@ class Layer:
     attributes: AttributesOption | None
     minzoom: float | None
     maxzoom: float | None
+    affected_tables: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.id))
 
     @property
     def is_vector(self) -> bool:
@@ -103,6 +107,8 @@ def vector_extents(config: MapConfig) -> VectorExtents:
     if extent is None or not 1 <= extent <= LARGEST_EXTENT:
         text = f"Invalid vector_extent. Must be between 1 and {LARGEST_EXTENT}"
         raise InvalidMapConfig(text, member="vector_extent")
+    if not any("vector_simplify_extent" in layer.options for layer in config.layers):
+        return VectorExtents(extent, extent if has_extent else DEFAULT_SIMPLIFY_EXTENT)
     simplify = [
         layer.options.get("vector_simplify_extent", layer.options.get("vector_extent", DEFAULT_SIMPLIFY_EXTENT))
         for layer in config.layers
@@ -111,8 +117,6 @@ def vector_extents(config: MapConfig) -> VectorExtents:
     if len(distinct) > 1:
         text = f"Multiple simplify extent values in mapConfig ({_joined(distinct)})"
         raise InvalidMapConfig(text, member="vector_simplify_extent")
-    if not any("vector_simplify_extent" in layer.options for layer in config.layers):
-        return VectorExtents(extent, extent if has_extent else DEFAULT_SIMPLIFY_EXTENT)
     value = _integer(distinct[0])
     if value is None or not 1 <= value <= extent:
         text = f"Invalid vector_simplify_extent ({distinct[0]}). Must be between 1 and vector_extent [{extent}]"

@@ -22,11 +22,12 @@ from flowmaps.errors import (
     InvalidCartoCSS,
     InvalidSQL,
     QueryTimeout,
+    RemoteUnavailable,
     RendererCrashed,
     RenderQueueFull,
     RenderTimeout,
 )
-from flowmaps.render.job import Rendered, RenderJob
+from flowmaps.render.job import Job, Rendered
 from flowmaps.settings import RenderSettings
 
 START_SECONDS = 30.0
@@ -158,8 +159,8 @@ class RenderPool:
         """Process ids of the workers, for tests and logs."""
         return [process.pid for process in self._processes.values()]
 
-    async def render(self, job: RenderJob) -> tuple[bytes, ...]:
-        """Return the bodies of the job's tiles, in row-major order.
+    async def render(self, job: Job) -> tuple[bytes, ...]:
+        """Return the bodies of the job's tiles, in row-major order; of jobs that are not of tiles, one image.
 
         Raise `RenderQueueFull` at once where the queue is at its limit, `RenderTimeout` at the deadline (waiting
         included), `RendererCrashed`, or what Mapnik and PostgreSQL refuse.
@@ -268,8 +269,7 @@ def _error(rendered: Rendered) -> FlowMapsError:
             return Forbidden(message)
         case "database":
             return DatabaseUnavailable("the tenant's database does not answer")
+        case "image":
+            return RemoteUnavailable(message)
         case _:
             return InvalidCartoCSS(message, layer_id=rendered.layer, kind="layer", subtype="style")
-
-
-__all__ = ["RenderPool"]
