@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from flowmaps.api.answers import STATUSES, error_document, status_of
-from flowmaps.cartocss.source import CartoError, Message
 from flowmaps.errors import FlowMapsError, InvalidCartoCSS, InvalidMapConfig, InvalidSQL, RecordError, TemporaryError
 
 
@@ -16,9 +15,12 @@ def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
 
 
 def made(kind: type[FlowMapsError]) -> FlowMapsError:
-    if issubclass(kind, CartoError):
-        return kind([Message("error", "what is wrong")])
-    return kind("what is wrong", reason="r") if issubclass(kind, RecordError) else kind("what is wrong")
+    """Return an error of *kind* as the nearest class of `errors` makes it; some of its kin are made of other things."""
+    known = next(ancestor for ancestor in kind.__mro__ if ancestor.__module__ == "flowmaps.errors")
+    error = kind.__new__(kind)
+    more = {"reason": "r"} if issubclass(known, RecordError) else {}
+    known.__init__(error, "what is wrong", **more)
+    return error
 
 
 @pytest.mark.parametrize("kind", list(classes(FlowMapsError)), ids=lambda kind: kind.__name__)
