@@ -169,6 +169,10 @@ class IngestSettings(Group):
     retry_seconds: Annotated[tuple[float, ...], BeforeValidator(_words)] = Field(
         (0.1, 1, 10), description="Waits between tries of a failed database action; then the tenant is paused."
     )
+    on_gap: Literal["stop", "continue"] = Field(
+        "stop",
+        description="What a partition does whose next records Kafka no longer has: wait for `accept-gap`, or go on.",
+    )
     rejected_bytes: int = Field(
         1_048_576, ge=1024, description="A rejected record's raw bytes are kept up to this size."
     )

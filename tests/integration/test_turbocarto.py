@@ -63,7 +63,9 @@ async def test_quantiles_hold_equal_parts_of_the_data(server: MapsServer) -> Non
     ordered = sorted(VALUES)
     for column in ("value", "exact"):
         found = await classes(server, column, "quantiles", 5)
-        assert [float(str(limit)) for limit in found.limits] == [ordered[math.ceil(4000 * p / 5) - 1] for p in range(1, 6)]
+        assert [float(str(limit)) for limit in found.limits] == [
+            ordered[math.ceil(4000 * p / 5) - 1] for p in range(1, 6)
+        ]
         assert (found.minimum, found.maximum) == (ordered[0], ordered[-1])
         assert found.average == pytest.approx(statistics.fmean(VALUES))
 
