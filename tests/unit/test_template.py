@@ -312,7 +312,7 @@ def test_a_malformed_template_is_refused(members: dict[str, Any], message: str) 
         parse_template(template() | members, limits=LIMITS)
 
 
-ODD = (
+ODD: tuple[Any, ...] = (
     None,
     True,
     0,

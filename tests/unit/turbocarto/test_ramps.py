@@ -214,8 +214,8 @@ def test_what_is_no_ramp_is_refused_with_its_place(value: str, reason: str) -> N
     error = caught.value
     assert error.message.startswith('Failed to process "marker-width" property: ')
     assert reason in error.message
-    assert (error.selector, error.start) == ("#layer", {"line": 2, "column": 3})
-    assert error.end == {"line": 2, "column": 3 + len(f"marker-width: {value}")}
+    assert (error.selector, error.start) == ("#layer", (2, 3))
+    assert error.end == (2, 3 + len(f"marker-width: {value}"))
 
 
 def test_a_variable_cannot_hold_a_ramp() -> None:
