@@ -1,11 +1,21 @@
 """Every error of ours has a status and the one shape of errors."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from flowmaps.api.answers import STATUSES, error_document, status_of
-from flowmaps.errors import FlowMapsError, InvalidCartoCSS, InvalidMapConfig, InvalidSQL, RecordError, TemporaryError
+from flowmaps.cartocss.source import CartoError, Message
+from flowmaps.errors import (
+    FlowMapsError,
+    InvalidCartoCSS,
+    InvalidMapConfig,
+    InvalidRamp,
+    InvalidSQL,
+    RecordError,
+    TemporaryError,
+)
 
 
 def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
@@ -14,13 +24,17 @@ def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
         yield from classes(child)
 
 
+MORE: dict[type[FlowMapsError], dict[str, Any]] = {
+    RecordError: {"reason": "r"},
+    InvalidRamp: {"selector": "#s", "start": {"line": 1, "column": 1}, "end": {"line": 1, "column": 9}},
+}
+"""Class → what it is made of beside its message."""
+
+
 def made(kind: type[FlowMapsError]) -> FlowMapsError:
-    """Return an error of *kind* as the nearest class of `errors` makes it; some of its kin are made of other things."""
-    known = next(ancestor for ancestor in kind.__mro__ if ancestor.__module__ == "flowmaps.errors")
-    error = kind.__new__(kind)
-    more = {"reason": "r"} if issubclass(known, RecordError) else {}
-    known.__init__(error, "what is wrong", **more)
-    return error
+    if issubclass(kind, CartoError):
+        return kind([Message("error", "what is wrong")])
+    return kind("what is wrong", **MORE.get(kind, {}))
 
 
 @pytest.mark.parametrize("kind", list(classes(FlowMapsError)), ids=lambda kind: kind.__name__)
