@@ -1,4 +1,4 @@
-"""The command line: ``flow-maps serve | ingest | demo | push | check | token | tenants | cartocss | version``."""
+"""The command line: ``flow-maps serve | ingest | demo | push | check | token | tenants | maps | cartocss | version``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from rich.table import Table
 
 from flowmaps import __version__
 from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer
+from flowmaps.cli_maps import maps_app
 from flowmaps.errors import FlowMapsError
 from flowmaps.settings import Settings, load_settings
 from flowmaps.smoke import CheckFailed, Credentials, check_deployment, fetch_token
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 tenants_app = typer.Typer(help="Look after the tenants' databases.", no_args_is_help=True)
 app.add_typer(tenants_app, name="tenants")
+app.add_typer(maps_app, name="maps")
 _console = Console()
 _errors = Console(stderr=True)
 

@@ -94,6 +94,13 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def wait(self) -> None:
+        await self._process.wait()
+
     async def ask(self, payload: bytes) -> Rendered:
         if self._process.stdin is None:
             raise RuntimeError("the worker has no pipe")
@@ -196,11 +203,26 @@ class RenderPool:
                         return pending
                 await self._wake.wait()
 
+    async def _next_or_death(self, process: _Process) -> _Pending | None:
+        """Return the next job, or None where the idle worker died first: no job need find that out."""
+        job = asyncio.create_task(self._next())
+        death = asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait((job, death), return_when=asyncio.FIRST_COMPLETED)
+            return job.result() if job.done() else None
+        finally:
+            job.cancel()
+            death.cancel()
+
     async def _work(self, number: int, process: _Process) -> None:
         """Feed one worker for ever; replace it when it dies or is late."""
         loop = asyncio.get_running_loop()
         while True:
-            pending = await self._next()
+            pending = await self._next_or_death(process)
+            if not process.is_alive:
+                process = await self._replace(number, process, "crashed")
+            if pending is None:
+                continue
             started = loop.time()
             _DRAWING.inc()
             reason = None
