@@ -12,7 +12,6 @@ from flowstack.postgres import Postgres
 from flowstack.registry import Registry
 from flowstack.stack import Stack
 
-
 pytest_plugins = ["maps_fixtures"]
 
 

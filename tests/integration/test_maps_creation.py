@@ -2,10 +2,11 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 
 import httpx
 import pytest
+
 from maps_fixtures import FILL, POINTS, RED, MapsServer, layer
 
 LANDS = "select * from lands"

@@ -4,6 +4,7 @@ import json
 import secrets
 
 import pytest
+
 from maps_fixtures import (
     FILL,
     POINTS,

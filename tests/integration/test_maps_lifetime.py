@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from maps_fixtures import POINTS, MapsServer, layer
 
 from flowmaps.errors import UnknownMap
 from flowmaps.maps import create_map, open_services, revoke_map
 from flowmaps.settings import parse_settings
 from flowstack.nginx import Nginx
+from maps_fixtures import POINTS, MapsServer, layer
 
 
 def unique(maps: MapsServer, number: object) -> dict:

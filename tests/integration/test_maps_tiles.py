@@ -8,7 +8,8 @@ import zlib
 import mapbox_vector_tile
 import mapnik
 import pytest
-from maps_fixtures import FILL, POINTS, RED, WORLD, MapsServer, difference, layer, opened, painted
+
+from maps_fixtures import FILL, POINTS, WORLD, MapsServer, difference, layer, opened, painted
 
 LANDS = "select * from lands"
 PIXEL = 2 * WORLD / 256
