@@ -328,6 +328,13 @@ def opened(body: bytes) -> Image.Image:
         return image.convert("RGBA")
 
 
+def pixel_at(image: Image.Image, x: int, y: int) -> tuple[int, ...]:
+    """Return red, green, blue and alpha of a pixel."""
+    found = image.getpixel((x, y))
+    assert isinstance(found, tuple)
+    return found
+
+
 def difference(one: Image.Image, other: Image.Image, *, tolerance: int = 0) -> float:
     """Return the share of pixels of which a channel differs by more than *tolerance*."""
     assert one.size == other.size

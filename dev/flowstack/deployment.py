@@ -32,8 +32,8 @@ PATIENCE_SECONDS = 90.0
 class Deployment:
     """Running processes; *url* is nginx's address, *environ* the settings that the processes share."""
 
-    environ: Mapping[str, str]
-    master_url: str
+    environ: Mapping[str, str] = field(repr=False)
+    master_url: str = field(repr=False)
     prefix: str
     keycloak: Keycloak
     ingest: Server
@@ -45,8 +45,7 @@ class Deployment:
     client: httpx.Client
     _registry: SchemaRegistryClient
     _producer: Producer
-    _token: str = ""
-    _topics: list[str] = field(default_factory=list)
+    _token: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
@@ -98,7 +97,8 @@ class Deployment:
 
     def post_map(self, topic: object, document: object, *, token: str | None = None) -> httpx.Response:
         """Ask for a map through nginx and return the answer as it is."""
-        headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
+        token = self.token if token is None else token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self.client.post(f"{self.url}/create-map", json={"topic": topic, "map": document}, headers=headers)
 
     def create_map(self, topic: str, document: object) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Deployment:
         """Return nginx's answer to a path below its address."""
         return self.client.get(f"{self.url}{path}", headers=headers)
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels over all processes."""
         total = 0.0
         for url in (self.ingest_url, *self.metrics_urls):
@@ -142,6 +142,29 @@ def flow_maps(command: str, folder: Path, settings: Mapping[str, str], ready_por
         ready=ready,
         seconds=60,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A `serve` process alone, without nginx."""
+
+    url: str
+    metrics_url: str
+    server: Server
+
+
+@contextmanager
+def serving(folder: Path, environ: Mapping[str, str]) -> Iterator[Serving]:
+    """Yield a `serve` process with these settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, metrics = free_port(), free_port()
+    settings = {**environ, "FLOWMAPS_SERVE_PORT": str(port), "FLOWMAPS_SERVE_METRICS_PORT": str(metrics)}
+    server = flow_maps("serve", folder, settings, port)
+    server.start()
+    try:
+        yield Serving(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics}", server)
+    finally:
+        server.stop()
 
 
 def settings_of(stack: Stack, *, master: str, prefix: str = "", map_store: str = "") -> dict[str, str]:
@@ -201,6 +224,8 @@ def deployed(
         front = Nginx(folder / "front", [f"127.0.0.1:{port}" for port, _ in ports], port=front_port)
         opened.callback(front.stop)
         front.start()
+        # A record that is too large for us is not too large for Kafka.
+        producer = {"bootstrap.servers": stack.kafka.servers, "linger.ms": 1, "message.max.bytes": 8_000_000}
         yield Deployment(
             environ=common,
             master_url=stack.postgres.url_of(master),
@@ -214,5 +239,5 @@ def deployed(
             front=front,
             client=opened.enter_context(httpx.Client(timeout=60)),
             _registry=opened.enter_context(SchemaRegistryClient.new_client({"url": stack.registry.url})),
-            _producer=Producer({"bootstrap.servers": stack.kafka.servers, "linger.ms": 1}),
+            _producer=Producer(producer),
         )

@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ TORQUE = (
 )
 
 
-def torque(sql: str = POINTS, css: str = TORQUE, **options) -> dict:
+def torque(sql: str = POINTS, css: str = TORQUE, **options: Any) -> dict[str, Any]:
     return {"type": "torque", "options": {"sql": sql, "cartocss": css, **options}}
 
 
@@ -289,7 +290,7 @@ def test_errors_in_styles_say_which_layer_and_where(
         ({"geom_column": "identifier"}, 400, ""),
     ],
 )
-def test_wrong_options_are_refused(maps: MapsServer, options: dict, status: int, message: str) -> None:
+def test_wrong_options_are_refused(maps: MapsServer, options: dict[str, Any], status: int, message: str) -> None:
     found, text, context = maps.refused(layer(POINTS, **options))
     assert (found, text.startswith(message)) == (status, True), text
     assert context["layer"]["index"] == 0
@@ -321,7 +322,7 @@ def test_wrong_options_are_refused(maps: MapsServer, options: dict, status: int,
         (torque("select * from missing"), 'TorqueRenderer: relation "missing" does not exist'),
     ],
 )  # fmt: skip
-def test_wrong_layers_are_refused(maps: MapsServer, entry: dict, message: str) -> None:
+def test_wrong_layers_are_refused(maps: MapsServer, entry: dict[str, Any], message: str) -> None:
     status, text, context = maps.refused(entry)
     assert status in (400, 404)
     assert text.startswith(message)
@@ -342,7 +343,7 @@ def test_styles_for_some_layers_only_are_refused(maps: MapsServer) -> None:
         ([{"vector_simplify_extent": 9999}] * 2, "Invalid vector_simplify_extent (9999). Must be between 1 and vector_extent [4096]"),
     ],
 )  # fmt: skip
-def test_vector_maps_with_wrong_extents_are_refused(maps: MapsServer, options: list, message: str) -> None:
+def test_vector_maps_with_wrong_extents_are_refused(maps: MapsServer, options: list[Any], message: str) -> None:
     status, text, _ = maps.refused(*(layer(POINTS, None, **given) for given in options))
     assert (status, text) == (400, message)
     # With a style the extents count for vector tiles only, and a map of images is made all the same.

@@ -5,6 +5,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ ENDLESS = " ".join(
 """Each blur takes more than five milliseconds: twelve seconds in all, and the deadline is four."""
 
 
-def endless() -> dict:
+def endless() -> dict[str, Any]:
     """Return a layer that is drawn for ever, but not where a new map is tried."""
     return layer("select * from lands", ENDLESS, maxzoom=10)
 

@@ -2,8 +2,11 @@
 
 import json
 import secrets
+from typing import Any
 
+import httpx
 import pytest
+from PIL import Image
 
 from maps_fixtures import (
     FILL,
@@ -15,23 +18,24 @@ from maps_fixtures import (
     layer,
     opened,
     painted,
+    pixel_at,
 )
 
 GREEN, BLUE, CLEAR = (0, 255, 0, 255), (0, 0, 255, 255), (0, 0, 0, 0)
 
 
-def plain(color: object) -> dict:
+def plain(color: object) -> dict[str, Any]:
     return {"type": "plain", "options": {"color": color}}
 
 
-def http(maps: MapsServer, kind: str, **options) -> dict:
+def http(maps: MapsServer, kind: str, **options: Any) -> dict[str, Any]:
     template = f"{maps.remote.url}/{kind}/{{z}}/{{x}}/{{y}}.png"
     return {"type": "http", "options": {"urlTemplate": template, **options}}
 
 
 def torque(
-    sql: str, *, frames: int = 2, resolution: float = 1, count: str = "count(*)", style: str = "", **more
-) -> dict:
+    sql: str, *, frames: int = 2, resolution: float = 1, count: str = "count(*)", style: str = "", **more: Any
+) -> dict[str, Any]:
     properties = {
         "frame-count": frames,
         "resolution": resolution,
@@ -43,10 +47,10 @@ def torque(
     return {"type": "torque", "options": {"sql": sql, "cartocss": f"Map {{ {block} }} {style}"}}
 
 
-def cells(answer) -> dict:
+def cells(answer: httpx.Response) -> dict[tuple[int, int], dict[int, float]]:
     """A data tile as {(column, row): {frame: value}}."""
     assert answer.status_code == 200, answer.text
-    found = {}
+    found: dict[tuple[int, int], dict[int, float]] = {}
     for entry in answer.json():
         assert set(entry) == {"x__uint8", "y__uint8", "vals__uint8", "dates__uint16"}
         place = (entry["x__uint8"], entry["y__uint8"])
@@ -212,7 +216,7 @@ def test_a_torque_image_shows_one_frame(maps: MapsServer) -> None:
 
 
 def test_torque_markers_have_lines_squares_opacities_and_filters(maps: MapsServer) -> None:
-    def drawn(style: str, values: str = "(1)") -> object:
+    def drawn(style: str, values: str = "(1)") -> Image.Image:
         created = maps.create(torque(MIDDLE.format(values), frames=1, style=style))
         return opened(maps.get(created, "0/0/0/0.torque.png").content)
 
@@ -292,7 +296,7 @@ def test_a_torque_marker_may_be_a_picture(maps: MapsServer) -> None:
         ([0, 255, 0, 128], (0, 255, 0, 128)),
     ],
 )
-def test_a_plain_layer_has_its_colour(maps: MapsServer, color: object, pixel: tuple) -> None:
+def test_a_plain_layer_has_its_colour(maps: MapsServer, color: object, pixel: tuple[int, ...]) -> None:
     created = maps.create(plain(color))
     answer = maps.get(created, "0/0/0/0.png")
     assert answer.headers["content-type"] == "image/png"
@@ -304,7 +308,7 @@ def test_a_plain_layer_has_its_colour(maps: MapsServer, color: object, pixel: tu
 def test_an_image_of_a_plain_layer_repeats_without_seams(maps: MapsServer) -> None:
     created = maps.create({"type": "plain", "options": {"imageUrl": f"{maps.remote.url}/checkered/x"}})
     image = opened(maps.get(created, "0/1/0/0.png").content)
-    assert [image.getpixel((x, y))[:3] for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))] == [
+    assert [pixel_at(image, x, y)[:3] for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))] == [
         (255, 0, 0),
         (0, 255, 0),
         (0, 0, 255),
@@ -418,7 +422,7 @@ def test_layers_of_all_kinds_are_laid_over_each_other(maps: MapsServer) -> None:
     image = opened(maps.get(created, "all/0/0/0.png").content)
     assert image.getpixel((64, 128)) == BLUE
     assert image.getpixel((192, 128)) == GREEN
-    assert image.getpixel((128, 128))[:3] == (255, 0, 0)
+    assert pixel_at(image, 128, 128)[:3] == (255, 0, 0)
     for name in ("png32", "png8", "jpg", "webp"):
         other = opened(maps.get(created, f"all/0/0/0.{name}").content)
         assert difference(image, other, tolerance=40) < 0.02
@@ -464,7 +468,7 @@ ROWS = {"id": "i", "columns": ["n"]}
 
 
 @pytest.fixture(scope="module")
-def rows(maps: MapsServer) -> dict:
+def rows(maps: MapsServer) -> dict[str, Any]:
     sql = "select * from attributes"
     return maps.create(
         layer(POINTS, attributes={"id": "identifier", "columns": ["survey_id", "properties", "created_date_time"]}),
@@ -510,7 +514,7 @@ def rows(maps: MapsServer) -> dict:
         ("1/attributes/", 404, None),
     ],
 )  # fmt: skip
-def test_attributes_of_a_feature(maps: MapsServer, rows: dict, path: str, status: int, expected: object) -> None:
+def test_attributes_of_a_feature(maps: MapsServer, rows: dict[str, Any], path: str, status: int, expected: Any) -> None:
     answer = maps.get(rows, path)
     assert answer.status_code == status, answer.text
     if status == 200:
@@ -521,7 +525,7 @@ def test_attributes_of_a_feature(maps: MapsServer, rows: dict, path: str, status
         assert answer.json()["errors"] == [expected]
 
 
-def test_attributes_can_be_called_for(maps: MapsServer, rows: dict) -> None:
+def test_attributes_can_be_called_for(maps: MapsServer, rows: dict[str, Any]) -> None:
     assert maps.get(rows, "1/attributes/1", callback="f").text == "/**/ typeof f === 'function' && f({\"n\":6});"
     text = maps.get(rows, "1/attributes/-1", callback="f").text
     assert text.startswith('/**/ typeof f === \'function\' && f({"errors":["Multiple features (0)')

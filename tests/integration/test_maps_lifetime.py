@@ -1,27 +1,31 @@
 """How long a map lives, how it is taken back, and what the front door lets through of that."""
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from flowmaps.errors import UnknownMap
 from flowmaps.maps import create_map, open_services, revoke_map
-from flowmaps.settings import parse_settings
+from flowmaps.settings import Settings, parse_settings
 from flowstack.nginx import Nginx
 from maps_fixtures import POINTS, MapsServer, layer
 
 
-def unique(maps: MapsServer, number: object) -> dict:
+def unique(maps: MapsServer, number: object) -> dict[str, Any]:
     return maps.create(layer(f"{POINTS} where identifier <> '{number}'"))
 
 
-def unknown(maps: MapsServer, created: dict) -> bool:
+def unknown(maps: MapsServer, created: dict[str, Any]) -> bool:
     answer = maps.get(created, "0/0/0.png")
     token = created["layergroupid"].partition(":")[0]
     message = f"Invalid or nonexistent map configuration token '{token}'"
@@ -83,14 +87,12 @@ def test_an_unused_map_expires_and_a_used_one_lives_on(maps: MapsServer) -> None
     assert left[1] is None
 
 
-def _expiry_after_load(settings, tokens: list[str]) -> list:
-    import asyncio
-
+def _expiry_after_load(settings: Settings, tokens: list[str]) -> list[Any]:
     from flowmaps.mapstore import open_map_store
     from flowmaps.tenants import TenantPools
 
-    async def run() -> list:
-        found: list = []
+    async def run() -> list[Any]:
+        found: list[Any] = []
         async with TenantPools(settings) as tenants, open_map_store(settings, tenants.master) as store:
             for token in tokens:
                 try:
@@ -104,13 +106,14 @@ def _expiry_after_load(settings, tokens: list[str]) -> list:
                         [token],
                     )
                     row = await cursor.fetchone()
+                    assert row is not None
                     found.append(float(row[0]))
         return found
 
     return asyncio.run(run())
 
 
-def command(maps: MapsServer, *words: str) -> subprocess.CompletedProcess:
+def command(maps: MapsServer, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flowmaps", "maps", *words],
         env={**os.environ, **maps.environ, "COLUMNS": "200"},
@@ -140,9 +143,7 @@ def test_operators_list_and_revoke_maps(maps: MapsServer) -> None:
 
 
 @pytest.fixture(scope="module")
-def front(maps: MapsServer, tmp_path_factory: pytest.TempPathFactory):
-    import tempfile
-
+def front(maps: MapsServer) -> Iterator[Nginx]:
     with tempfile.TemporaryDirectory(prefix="front-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         nginx = Nginx(Path(folder) / "nginx", [maps.url.removeprefix("http://")])

@@ -95,8 +95,8 @@ class _Process:
         return self._process.pid
 
     @property
-    def is_alive(self) -> bool:
-        return self._process.returncode is None
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
 
     async def wait(self) -> None:
         await self._process.wait()
@@ -219,8 +219,9 @@ class RenderPool:
         loop = asyncio.get_running_loop()
         while True:
             pending = await self._next_or_death(process)
-            if not process.is_alive:
-                process = await self._replace(number, process, "crashed")
+            if process.has_ended:
+                # It died while it had nothing to do: that costs no request.
+                process = await self._replace(number, process, "died")
             if pending is None:
                 continue
             started = loop.time()

@@ -56,7 +56,7 @@ class RemoteImages:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for _, task in self._kept.values():
+        for _until, task in self._kept.values():
             task.cancel()
         if self._client is not None:
             await self._client.aclose()
