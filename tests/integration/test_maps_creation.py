@@ -147,6 +147,9 @@ def test_creation_by_address_is_authorised_like_any_other(maps: MapsServer) -> N
         (b'{"topic": 5, "map": {}}', "application/json", 400, "topic must be the name of a topic"),
         (b'{"topic": "x.datapoint"}', "application/json", 400, "map is missing"),
         (b'{"topic": "x.datapoint", "map": {"layers": NaN}}', "application/json", 400, "SyntaxError: "),
+        (b'{"topic": "x", "map": {"layers": [], "minzoom": 1e999}}', "application/json", 400, "SyntaxError: "),
+        (b'{"topic": "x", "map": {"minzoom": ' + b"9" * 400 + b"}}", "application/json", 400, "SyntaxError: "),
+        (b'{"topic": "x", "map": {"minzoom": ' + b"9" * 9000 + b"}}", "application/json", 400, "SyntaxError: "),
         (b"[" * 100_000, "application/json", 400, "SyntaxError: "),
         (b"\xff\xfe{", "application/json", 400, "SyntaxError: "),
         (b"{}", "text/plain", 400, "POST data must be of type application/json"),
@@ -192,6 +195,25 @@ def test_a_client_cannot_choose_databases(maps: MapsServer) -> None:
     assert maps.post({"cfg": document, "ds": {}}).json()["errors"] == ["Missing layers array from layergroup config"]
 
 
+@pytest.mark.parametrize(
+    "odd", [10**18, 10**25, -1e300, "\u0000", "\ud800", "\udfff\ud800", [], {}, [None], True, "é" * 999, 1e-320]
+)
+def test_members_of_any_value_are_no_trouble(maps: MapsServer, odd: object) -> None:
+    options = {
+        "vector_extent": odd,
+        "vector_simplify_extent": odd,
+        "step": odd,
+        "minzoom": odd,
+        "query_rewrite_data": odd,
+    }
+    document = {"version": "1.8.0", "layers": [layer(POINTS, **options)], "minzoom": odd, "maxzoom": odd, "x": odd}
+    answer = maps.post(document)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 200:
+        for path in ("0/0/0.png", "0/0/0.mvt", "tilejson.json"):
+            assert maps.get(answer.json(), path).status_code in (200, 204, 400, 404), path
+
+
 def test_an_unknown_tenant_has_no_maps(maps: MapsServer) -> None:
     for topic in ("nobody.datapoint", "", "x" * 10_000, "'; drop table x; --", "\u0000", "é" * 300):
         body = {"topic": topic, "map": {"layers": [layer(POINTS)]}}
@@ -217,6 +239,7 @@ def test_an_unknown_tenant_has_no_maps(maps: MapsServer) -> None:
         ("insert into datapoint values (1)", 400, "only SELECT is allowed, not INSERT", None),
         ("with x as (delete from datapoint returning *) select * from x", 400, "DELETE is not allowed", None),
         ("select 1; select 2", 400, "the query holds 2 statements", None),
+        ("select " + "1+" * 30_000 + "1", 400, "the query has more than 4000 operators", None),
         (";;", 400, "the query is empty", None),
         ("select * from hidden", 403, "permission denied for table hidden", None),
     ],
