@@ -5,6 +5,7 @@
     │   ├── InvalidRequest
     │   ├── InvalidMapConfig
     │   │   ├── InvalidCartoCSS
+    │   │   │   └── InvalidRamp
     │   │   └── InvalidSQL
     │   │       └── UnknownRelation
     │   ├── UnknownTenant
@@ -94,6 +95,17 @@ class InvalidMapConfig(CallerError):
 
 class InvalidCartoCSS(InvalidMapConfig):
     """A layer's CartoCSS does not compile."""
+
+
+class InvalidRamp(InvalidCartoCSS):
+    """A TurboCARTO ramp cannot be resolved; *selector* and place (line and column from 1) say which one."""
+
+    def __init__(self, message: str, *, selector: str, start: dict[str, int], end: dict[str, int]) -> None:
+        super().__init__(message, kind="layer", subtype="turbo-carto")
+        self.selector = selector
+        self.position = Position(start["line"], start["column"])
+        self.start = start
+        self.end = end
 
 
 class InvalidSQL(InvalidMapConfig):

@@ -169,6 +169,10 @@ class IngestSettings(Group):
     retry_seconds: Annotated[tuple[float, ...], BeforeValidator(_words)] = Field(
         (0.1, 1, 10), description="Waits between tries of a failed database action; then the tenant is paused."
     )
+    on_gap: Literal["stop", "continue"] = Field(
+        "stop",
+        description="What a partition does whose next records Kafka no longer has: wait for `accept-gap`, or go on.",
+    )
     rejected_bytes: int = Field(
         1_048_576, ge=1024, description="A rejected record's raw bytes are kept up to this size."
     )
@@ -239,6 +243,11 @@ class LimitSettings(Group):
     sql_bytes: int = Field(65_536, ge=256, description="Longest SQL of a layer.")
     cartocss_bytes: int = Field(262_144, ge=256, description="Longest CartoCSS of a layer.")
     maps_per_tenant: int = Field(10_000, ge=1, description="Most live maps of a tenant.")
+    named_maps_per_tenant: int = Field(4096, ge=1, description="Most named maps of a tenant.")
+    template_bytes: int = Field(262_144, ge=1024, description="Largest template of a named map, as JSON.")
+    named_map_share: float = Field(
+        0.5, gt=0, le=1, description="Part of `maps_per_tenant` up to which anybody may make instances of named maps."
+    )
     map_lifetime_seconds: int = Field(2_592_000, ge=60, description="A map unused for this long expires.")
     static_image_px: int = Field(8192, ge=16, description="Largest side of a static image, in pixels.")
     max_zoom: int = Field(30, ge=0, le=30, description="Deepest zoom of a tile address.")

@@ -199,7 +199,7 @@ def test_a_client_cannot_choose_databases(maps: MapsServer) -> None:
     "odd", [10**18, 10**25, -1e300, "\u0000", "\ud800", "\udfff\ud800", [], {}, [None], True, "é" * 999, 1e-320]
 )
 def test_members_of_any_value_are_no_trouble(maps: MapsServer, odd: object) -> None:
-    options = {
+    options: dict[str, Any] = {
         "vector_extent": odd,
         "vector_simplify_extent": odd,
         "step": odd,

@@ -19,6 +19,7 @@ from flowmaps.errors import (
     Forbidden,
     InvalidCartoCSS,
     InvalidMapConfig,
+    InvalidRamp,
     InvalidRequest,
     InvalidSQL,
     RecordError,
@@ -32,7 +33,7 @@ from flowmaps.errors import (
     UnknownTenant,
     UnsupportedFormat,
 )
-from flowmaps.mapstore import TooManyMaps
+from flowmaps.mapstore import TooManyMaps, TooManyNamedMaps, UnknownNamedMap
 
 JSON = "application/json; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -57,6 +58,8 @@ STATUSES: Mapping[type[FlowMapsError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     TooManyMaps: 429,
+    TooManyNamedMaps: 409,
+    UnknownNamedMap: 404,
     CallerError: 400,
     TemporaryError: 503,
     RecordError: 500,
@@ -69,6 +72,7 @@ _KINDS: Mapping[type[FlowMapsError], str] = {
     Unauthenticated: "auth",
     Forbidden: "auth",
     TooManyMaps: "limit",
+    TooManyNamedMaps: "limit",
     TemporaryError: "limit",
     TileOutOfRange: "tile",
     UnsupportedFormat: "tile",
@@ -91,6 +95,9 @@ def _context(error: FlowMapsError) -> dict[str, Any]:
             context["subtype"] = error.subtype
         if error.layer is not None:
             context["layer"] = {"id": error.layer_id, "index": error.layer, "type": error.layer_type}
+            if isinstance(error, InvalidRamp):
+                source = {"start": error.start, "end": error.end}
+                context["layer"]["context"] = {"selector": error.selector, "source": source}
         if error.member is not None:
             context["member"] = error.member
         if error.position is not None:

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flowmaps import __version__
-from flowmaps.api import routes_maps, routes_system, routes_tiles
+from flowmaps.api import routes_maps, routes_named, routes_system, routes_tiles
 from flowmaps.api.answers import error_answer, json_answer
 from flowmaps.api.auth import TokenVerifier
 from flowmaps.api.state import State
@@ -72,12 +72,13 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_tags=[{"name": name} for name in ("maps", "tiles", "features", "images", "system")],
+        openapi_tags=[{"name": name} for name in ("maps", "named maps", "tiles", "features", "images", "system")],
         redirect_slashes=False,
     )
     app.include_router(routes_system.router)
     app.include_router(routes_maps.router)
     app.include_router(routes_tiles.router)
+    app.include_router(routes_named.router)
     _add_errors(app)
     _add_metrics(app)
     if settings.serve.viewer:
@@ -137,7 +138,9 @@ def _add_metrics(app: FastAPI) -> None:
         finally:
             tile_format = getattr(request.state, "tile_format", "")
             _LATENCY.labels(
-                method=request.method if request.method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS") else "other",
+                method=request.method
+                if request.method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+                else "other",
                 status=str(status),
                 path=_path_label(request.url.path, tile_format),
                 format=tile_format if tile_format in _FORMATS else "other" if tile_format else "",
@@ -153,6 +156,8 @@ def _path_label(path: str, tile_format: str) -> str:
         return "static" if tile_format == "static" else "tile"
     if path.startswith("/layergroup/"):
         return "layergroup"
+    if path.startswith("/named/"):
+        return "named"
     if path.startswith("/viewer"):
         return "viewer"
     return path if path in ("/healthz", "/readyz", "/version", "/openapi.json") else "other"

@@ -64,3 +64,11 @@ def _finite(text: str) -> float:
 def _whole(text: str) -> int | float:
     # What does not fit into 64 bits is a float, as it is for JavaScript.
     return int(text) if len(text) < _LONG_DIGITS else _finite(text)
+
+
+def parse_aggregation_param(text: str | None) -> bool | None:
+    """Return the query parameter ``aggregation``; raise `InvalidRequest`."""
+    if text in (None, "true", "false"):
+        return None if text is None else text == "true"
+    message = f"Invalid value for 'aggregation' query param: {text[:40]}. Valid ones are 'true' or 'false'"
+    raise InvalidRequest(message, member="aggregation")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import json_answer, with_etag
-from flowmaps.api.requests import decode_json, read_json
+from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
 from flowmaps.api.state import state_of
 from flowmaps.errors import InvalidRequest, RequestTooLarge
 from flowmaps.maps import answer_tilejson, create_map, described_map, revoke_map, with_addresses
@@ -23,6 +23,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 LayergroupId = Annotated[str, Path(description="Token, or token:time, as creation returned it.")]
 Selector = Annotated[str, Path(description="`all`, a type, numbers or ids of layers, with commas between them.")]
 Callback = Annotated[str | None, Query(description="Name of a function that the answer calls (JSONP).")]
+Aggregation = Annotated[str | None, Query(description="`false`: points are never aggregated.")]
 Content = Annotated[
     Literal["raster", "vector"] | None, Query(description="Which tiles to describe; default: images where there are.")
 ]
@@ -36,7 +37,7 @@ Content = Annotated[
     responses=schemas.answers(200, 400, 401, 403, 404, 413, 429, 503),
     openapi_extra=schemas.CREATE_MAP,
 )
-async def create(request: Request, callback: Callback = None) -> Response:
+async def create(request: Request, callback: Callback = None, aggregation: Aggregation = None) -> Response:
     """Check a MapConfig against the tenant's data and store it; the same map gets the same token."""
     del callback  # read by the answer
     state = state_of(request)
@@ -44,7 +45,7 @@ async def create(request: Request, callback: Callback = None) -> Response:
     body = await read_json(request, most_bytes=state.services.settings.limit.body_bytes)
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be an object with topic and map", member="body")
-    return await _created(request, body.get("topic"), body.get("map"))
+    return await _created(request, body.get("topic"), body.get("map"), aggregation)
 
 
 @router.get(
@@ -60,6 +61,7 @@ async def create_by_address(
     topic: Annotated[str | None, Query(description="Kafka topic, which is the tenant.")] = None,
     config: Annotated[str | None, Query(description="MapConfig as JSON.")] = None,
     callback: Callback = None,
+    aggregation: Aggregation = None,
 ) -> Response:
     """Create a map whose MapConfig is in the address; authorised like any other creation."""
     del callback
@@ -73,12 +75,12 @@ async def create_by_address(
         document = decode_json(config)
     except ValueError as error:
         raise InvalidRequest(f"SyntaxError: the config is not JSON: {error}", member="config") from error
-    return await _created(request, topic, document)
+    return await _created(request, topic, document, aggregation)
 
 
-async def _created(request: Request, topic: object, document: object) -> Response:
+async def _created(request: Request, topic: object, document: object, aggregation: str | None) -> Response:
     services = state_of(request).services
-    created = await create_map(services, topic, document)
+    created = await create_map(services, topic, document, aggregation=parse_aggregation_param(aggregation))
     body = with_addresses(public_base(request, services.settings.serve), created)
     return json_answer(request, body, headers=NO_STORE)
 

@@ -74,9 +74,9 @@ async def static_center(  # noqa: PLR0917  the parts of an address
     """Return one image of the map around a position in degrees, EPSG:4326."""
     if not re.fullmatch(r"[0-9]{1,4}", z) or int(z) > state_of(request).services.settings.limit.max_zoom:
         raise InvalidRequest(f"Invalid zoom value ({z[:40]})", member="z")
-    height, image_format = _image_segment(last)
-    view = View(_degrees(lng, "lng"), _degrees(lat, "lat"), int(z), _pixels(width), height)
-    return await _static(request, layergroupid, view, image_format, layer)
+    height, image_format = image_segment(last)
+    view = View(_degrees(lng, "lng"), _degrees(lat, "lat"), int(z), pixels(width), height)
+    return await static_response(request, layergroupid, view, image_format, layer)
 
 
 @router.api_route(
@@ -100,12 +100,14 @@ async def static_bbox(  # noqa: PLR0917  the parts of an address
     if len(parts) != 4:
         raise InvalidRequest("the bounding box must be west,south,east,north", member="bbox")
     west, south, east, north = (_degrees(part, "bbox") for part in parts)
-    height, image_format = _image_segment(last)
-    view = view_of_bbox((west, south, east, north), _pixels(width), height)
-    return await _static(request, layergroupid, view, image_format, layer)
+    height, image_format = image_segment(last)
+    view = view_of_bbox((west, south, east, north), pixels(width), height)
+    return await static_response(request, layergroupid, view, image_format, layer)
 
 
-async def _static(request: Request, layergroupid: str, view: View, image_format: str, layer: str | None) -> Response:
+async def static_response(
+    request: Request, layergroupid: str, view: View, image_format: str, layer: str | None
+) -> Response:
     request.state.tile_format = "static"
     image = await answer_static(state_of(request).services, layergroupid, view, image_format, selector=layer)
     headers = {"Cache-Control": CACHE_SHORT}
@@ -118,17 +120,17 @@ def _degrees(text: str, member: str) -> float:
     return float(text)
 
 
-def _pixels(text: str) -> int:
+def pixels(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise InvalidRequest(f"Image dimensions must be whole numbers, not {text[:40]}", member="size")
     return int(text)
 
 
-def _image_segment(last: str) -> tuple[int, str]:
+def image_segment(last: str) -> tuple[int, str]:
     match = _IMAGE_SEGMENT.fullmatch(last)
     if match is None:
         raise UnsupportedFormat("the address ends without a format", not_found=True)
-    return _pixels(match["height"]), match["format"]
+    return pixels(match["height"]), match["format"]
 
 
 @router.api_route(
@@ -144,7 +146,7 @@ async def tile(  # noqa: PLR0917  the parts of an address
 ) -> Response:
     """Return a tile of all mapnik layers."""
     del callback
-    return await _tile(request, layergroupid, None, z, x, last)
+    return await tile_response(request, layergroupid, None, z, x, last)
 
 
 @router.api_route(
@@ -166,10 +168,10 @@ async def layer_tile(  # noqa: PLR0917  the parts of an address
 ) -> Response:
     """Return a tile of the selected layers."""
     del callback
-    return await _tile(request, layergroupid, layer, z, x, last)
+    return await tile_response(request, layergroupid, layer, z, x, last)
 
 
-async def _tile(  # noqa: PLR0917  the parts of an address
+async def tile_response(  # noqa: PLR0917  the parts of an address
     request: Request, layergroupid: str, selector: str | None, z: str, x: str, last: str
 ) -> Response:
     match = _LAST_SEGMENT.fullmatch(last)

@@ -48,6 +48,7 @@ _DESCRIPTIONS = {
     401: "No valid token.",
     403: "The token lacks the role.",
     404: "There is no such thing.",
+    409: "The tenant has too many named maps.",
     413: "The body is too large.",
     429: "The tenant has too many maps.",
     503: "Try again after the time in Retry-After.",
@@ -71,6 +72,49 @@ CREATE_MAP: dict[str, Any] = {
         },
     },
 }
+
+
+TEMPLATE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["version", "name", "layergroup"],
+                    "properties": {
+                        "version": {"const": "0.0.1"},
+                        "name": {"type": "string"},
+                        "auth": {"type": "object"},
+                        "placeholders": {"type": "object"},
+                        "layergroup": {"type": "object", "description": "MapConfig with placeholders."},
+                        "view": {"type": "object"},
+                    },
+                }
+            }
+        },
+    }
+}
+PARAMETERS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {"application/json": {"schema": {"type": "object", "description": "Values by placeholder."}}},
+    }
+}
+_NAMED: dict[str, Any] = {
+    "id": {"type": "object", "required": ["template_id"], "properties": {"template_id": {"type": "string"}}},
+    "list": {
+        "type": "object",
+        "required": ["template_ids"],
+        "properties": {"template_ids": {"type": "array", "items": {"type": "string"}}},
+    },
+    "template": {"type": "object", "required": ["template"], "properties": {"template": {"type": "object"}}},
+}
+
+
+def named_answers(kind: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the description of the answers about templates."""
+    return {**answers(*statuses), 200: {"description": "Done.", "content": _json(_NAMED[kind])}}
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -20,8 +20,8 @@ from flowmaps.mapconfig.values import (
 )
 from flowmaps.settings import LimitSettings
 
-INTERNAL_MEMBERS = ("dbparams", "ds", "cfg", "salt")
-"""Members that the replaced servers wrote themselves; from a client they would be an attack, so they are dropped."""
+INTERNAL_MEMBERS = ("dbparams", "ds", "cfg", "salt", "resolved", "template")
+"""Members that servers write themselves; from a client they would be an attack, so they are dropped."""
 MAX_DEPTH = 32
 MAX_NAME_BYTES = 63
 

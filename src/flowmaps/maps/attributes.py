@@ -63,12 +63,12 @@ async def fetch_attributes(conn: AsyncConnection[Any], item: PreparedLayer, feat
     option = item.layer.attributes
     if option is None:
         raise RuntimeError("the layer exposes no attributes")
-    types = {column.name: column.type_oid for column in await describe(conn, item.query())}
+    types = {column.name: column.type_oid for column in await describe(conn, item.source_query())}
     condition, value = _condition(option, types.get(option.id, 0), feature_id)
     # A percent sign in the map's SQL is no placeholder.
     statement = sql.SQL("select {columns} from {query} where {condition} limit {limit}").format(
         columns=_columns(option.columns),
-        query=sql.SQL(item.query().replace("%", "%%")),
+        query=sql.SQL(item.source_query().replace("%", "%%")),
         condition=condition,
         limit=sql.Literal(MOST_ROWS),
     )
@@ -82,7 +82,8 @@ async def check_attributes(conn: AsyncConnection[Any], item: PreparedLayer) -> N
     option = item.layer.attributes
     if option is not None:
         statement = sql.SQL("select {columns} from {query} limit 1").format(
-            columns=sql.SQL(", ").join(map(sql.Identifier, (*option.columns, option.id))), query=sql.SQL(item.query())
+            columns=sql.SQL(", ").join(map(sql.Identifier, (*option.columns, option.id))),
+            query=sql.SQL(item.source_query()),
         )
         await conn.execute(statement, prepare=False)
 

@@ -26,9 +26,10 @@ from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.attributes import check_attributes
 from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer
 from flowmaps.maps.renderers import renderer_of, times_of
-from flowmaps.maps.services import Services
+from flowmaps.maps.resolution import resolve
+from flowmaps.maps.services import TEMPLATE_MEMBER, Services
 from flowmaps.mapsql import TokenValues, original_offset, position_of
-from flowmaps.mapstore import StoredMap
+from flowmaps.mapstore import NamedMap, StoredMap
 from flowmaps.render import TileRequest
 from flowmaps.render.describe import DESCRIBE, BBox, Column, bounds, describe
 from flowmaps.render.formats import FORMATS, Kind
@@ -77,8 +78,18 @@ class CreatedMap:
         return {"layergroupid": self.layergroupid, "metadata": metadata, "last_updated": moment}
 
 
-async def create_map(services: Services, topic: object, document: object) -> CreatedMap:
+async def create_map(
+    services: Services,
+    topic: object,
+    document: object,
+    *,
+    aggregation: bool | None = None,
+    instance_of: NamedMap | None = None,
+) -> CreatedMap:
     """Check and store a map of the tenant *topic*; the same map has the same token.
+
+    *aggregation* False turns the aggregation of points off. *instance_of* is the named map that the document is from;
+    the map lives no longer than it does.
 
     Raise `InvalidRequest`, `UnknownTenant`, `InvalidMapConfig` and its kin, or a `TemporaryError`.
     """
@@ -88,14 +99,17 @@ async def create_map(services: Services, topic: object, document: object) -> Cre
         raise InvalidRequest("map is missing", member="map")
     with timed("create-map", topic=""):
         await services.tenants.tenant(topic)
-        prepared = await asyncio.to_thread(services.prepare, document)
+        resolved = await resolve(services, topic, document, aggregation=aggregation)
+        prepared = await asyncio.to_thread(services.prepare, document, resolved)
         await _check_queries(services, topic, prepared)
         await _check_drawing(services, topic, prepared)
-        token = signature(
-            prepared.config.document, tenant=topic, key=services.settings.secret_key.get_secret_value().encode()
-        )
-        stored = StoredMap(token, topic, prepared.config.document, datetime.now(UTC))
-        await services.store.save(stored)
+        accepted = dict(resolved.stored_in(prepared.config.document))
+        if instance_of is not None:
+            accepted[TEMPLATE_MEMBER] = {"name": instance_of.name, "revision": instance_of.revision}
+        token = signature(accepted, tenant=topic, key=services.settings.secret_key.get_secret_value().encode())
+        stored = StoredMap(token, topic, accepted, datetime.now(UTC))
+        share = services.settings.limit.named_map_share if instance_of is not None else 1
+        await services.store.save(stored, share=share)
         services.keep(stored, prepared)
         return await _described(services, stored, prepared)
 
@@ -112,7 +126,7 @@ async def _described(services: Services, stored: StoredMap, prepared: PreparedMa
     )
     created = CreatedMap(stored.token, last_change, (), box, {}, prepared)
     torque = await _torque_metadata(services, stored.topic, prepared, created.freshness)
-    layers = tuple(_layer_metadata(layer, torque.get(str(layer.index))) for layer in prepared.config.layers)
+    layers = tuple(_layer_metadata(layer, torque.get(str(layer.index)), prepared) for layer in prepared.config.layers)
     return replace(created, layers=layers, torque=torque)
 
 
@@ -134,10 +148,11 @@ async def _torque_metadata(
     return found
 
 
-def _layer_metadata(layer: Layer, torque: Mapping[str, Any] | None) -> dict[str, Any]:
+def _layer_metadata(layer: Layer, torque: Mapping[str, Any] | None, prepared: PreparedMap) -> dict[str, Any]:
     metadata: dict[str, Any] = {"type": layer.type, "id": layer.id, "meta": dict(torque or {})}
     if layer.cartocss is not None:
         metadata["meta"]["cartocss"] = layer.cartocss
+    metadata["meta"] |= prepared.resolved.metadata(layer, is_vector_only=prepared.config.is_vector_only)
     if layer.interactivity:
         metadata["interactivity"] = list(layer.interactivity)
     return metadata
@@ -146,7 +161,7 @@ def _layer_metadata(layer: Layer, torque: Mapping[str, Any] | None) -> dict[str,
 async def _bounds(services: Services, topic: str, prepared: PreparedMap) -> BBox | None:
     """Return where the data lie; None where that cannot be said in a short time."""
     queries = [
-        (item.query(), item.layer.geom_column, item.layer.srid)
+        (item.source_query(), item.layer.geom_column, item.layer.srid)
         for item in prepared.layers.values()
         if not item.layer.is_raster
     ]
@@ -166,12 +181,13 @@ async def _check_queries(services: Services, topic: str, prepared: PreparedMap) 
         try:
             async with services.tenants.reader(topic) as conn:
                 columns = await describe(conn, item.query())
+                rows = await describe(conn, item.source_query()) if item.aggregated_sql else columns
         except InvalidSQL as error:
             _locate(error, item)
             # Clients of the first servers know an error of the database by these words.
             error.args = (f"{_prefix(item)}{error.message}",)
             raise at_layer(error, item.layer, "sql")  # noqa: B904  the same error
-        _check_columns(item, columns)
+        _check_columns(item, columns, rows)
         await _check_attributes(services, topic, item)
 
 
@@ -181,7 +197,7 @@ def _prefix(item: PreparedLayer) -> str:
 
 def _locate(error: InvalidSQL, item: PreparedLayer) -> None:
     """Say where in the layer's own text PostgreSQL found the error."""
-    if error.cursor is None or item.layer.sql is None:
+    if error.cursor is None or item.layer.sql is None or item.aggregated_sql is not None:
         return
     offset = error.cursor - 1 - len(DESCRIBE) - 1
     if offset >= 0:
@@ -190,7 +206,8 @@ def _locate(error: InvalidSQL, item: PreparedLayer) -> None:
         error.position = position_of(item.layer.sql, start + original_offset(item.sql, values, offset))
 
 
-def _check_columns(item: PreparedLayer, columns: Sequence[Column]) -> None:
+def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequence[Column]) -> None:
+    """Check the columns that the layer names: of what is drawn, and for attributes of its own rows."""
     layer = item.layer
     known = {column.name for column in columns}
     wanted: list[tuple[str, str]] = [(layer.geom_column, "geom_column")]
@@ -203,7 +220,7 @@ def _check_columns(item: PreparedLayer, columns: Sequence[Column]) -> None:
             raise at_layer(InvalidSQL(text, sqlstate=MISSING_COLUMN), layer, option)
     if layer.attributes is not None:
         for name in (layer.attributes.id, *layer.attributes.columns):
-            if name not in known:
+            if name not in {column.name for column in rows}:
                 text = f'column "{name}" does not exist'
                 raise at_layer(UnknownRelation(text, sqlstate=MISSING_COLUMN), layer, "attributes")
 

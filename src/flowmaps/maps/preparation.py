@@ -10,10 +10,12 @@ from flowmaps.cartocss import CartoError, LayerStyle, TorqueStyle, compile_layer
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
+from flowmaps.maps.resolved import Resolved
 from flowmaps.mapsql import TokenValues, VettedSQL, subquery, substitute_tokens, vet, vet_expression
 from flowmaps.render import MapPlan, PlannedLayer
 from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
+from flowmaps.turbocarto import read_ramps
 
 WORLD_TILE = TileCoord(0, 0, 0)
 MOST_REMEMBERED = 256
@@ -26,6 +28,7 @@ class PreparedLayer:
     """A layer whose SQL is vetted; *tables* are the relations that it reads.
 
     *style* is a mapnik layer's compiled CartoCSS, or None where it has none; *torque* is that of a torque layer.
+    *aggregated_sql* is drawn instead of the SQL where points are aggregated.
     """
 
     layer: Layer
@@ -33,16 +36,21 @@ class PreparedLayer:
     style: LayerStyle | None
     torque: TorqueStyle | None = None
     tables: tuple[str, ...] = ()
+    aggregated_sql: str | None = None
 
     @property
     def table(self) -> str:
-        """The SQL as a sub-query, with its tokens for Mapnik to fill in."""
-        return subquery(self.sql)
+        """What is drawn as a sub-query, with its tokens for Mapnik to fill in."""
+        return subquery(self.aggregated_sql or self.sql)
 
     def query(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> str:
-        """Return the SQL as a sub-query with the tokens of a tile filled in."""
+        """Return what is drawn as a sub-query with the tokens of a tile filled in."""
         values = TokenValues.of_tile(tile, srid=self.layer.srid, buffer_px=buffer_px)
-        return subquery(substitute_tokens(self.sql, values))
+        return subquery(substitute_tokens(self.aggregated_sql or self.sql, values))
+
+    def source_query(self) -> str:
+        """Return the layer's own SQL as a sub-query, with the tokens of the whole world filled in."""
+        return subquery(substitute_tokens(self.sql, TokenValues.of_tile(WORLD_TILE, srid=self.layer.srid)))
 
 
 @dataclass(slots=True)
@@ -51,6 +59,7 @@ class PreparedMap:
 
     config: MapConfig
     layers: Mapping[int, PreparedLayer]
+    resolved: Resolved = field(default_factory=Resolved)
     plans: dict[object, MapPlan] = field(default_factory=dict)
     _known: dict[tuple[object, ...], tuple[float, Any]] = field(default_factory=dict)
 
@@ -97,9 +106,12 @@ class PreparedMap:
         return planned
 
 
-def prepare_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) -> PreparedMap:
-    """Return the map of a document; raise `InvalidMapConfig` and its kin, naming the layer."""
-    config = parse_mapconfig(document, limits=limits)
+def prepare_map(
+    document: object, *, limits: LimitSettings, fonts: Iterable[str], resolved: Resolved | None = None
+) -> PreparedMap:
+    """Return the map of a document, and of what its data decided; raise `InvalidMapConfig` and its kin."""
+    resolved = resolved or Resolved()
+    config = resolved.styled(parse_mapconfig(document, limits=limits))
     fonts = frozenset(fonts)
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
@@ -111,8 +123,28 @@ def prepare_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]
                 style=_compiled(layer, fonts) if layer.type == MAPNIK else None,
                 torque=_torque(layer) if layer.type == "torque" else None,
                 tables=vetted.tables,
+                aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
             )
-    return PreparedMap(config, layers)
+    return PreparedMap(config, layers, resolved)
+
+
+def check_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) -> None:
+    """Raise what `prepare_map` raises, as far as that can be said before the data answer: ramps are only read."""
+    config = parse_mapconfig(document, limits=limits)
+    fonts = frozenset(fonts)
+    for layer in config.layers:
+        if layer.type in (MAPNIK, "torque"):
+            _vetted(layer)
+        if layer.cartocss is None:
+            continue
+        try:
+            has_ramps = bool(read_ramps(layer.cartocss).ramps)
+        except InvalidCartoCSS as error:
+            raise at_layer(error, layer, "cartocss") from error
+        if not has_ramps and layer.type == MAPNIK:
+            _compiled(layer, fonts)
+        elif not has_ramps and layer.type == "torque":
+            _torque(layer)
 
 
 def _vetted(layer: Layer) -> VettedSQL:

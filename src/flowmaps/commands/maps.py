@@ -1,43 +1,38 @@
-"""The command line's ``flow-maps maps``: look at the live maps of a tenant, and take them back."""
+"""``flow-maps maps``: look at the live maps of a tenant, and take them back."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flowmaps.commands.terminal import EnvFile, console, read_settings, say
 from flowmaps.errors import UnknownMap
 from flowmaps.mapstore import MapStore, StoredMap, open_map_store
-from flowmaps.settings import Settings, load_settings
-from flowmaps.telemetry import configure_logs
+from flowmaps.settings import Settings
 from flowmaps.tenants import TenantPools
 
-maps_app = typer.Typer(help="Look after the maps that applications created.", no_args_is_help=True)
-_console = Console()
-
-EnvFile = Annotated[Path | None, typer.Option("--env-file", help="Settings file; default: .env where it exists.")]
+app = typer.Typer(help="Look after the maps that applications created.", no_args_is_help=True)
 
 
-@maps_app.command("list")
+@app.command("list")
 def maps_list(topic: str, env_file: EnvFile = None) -> None:
     """List the live maps of a topic: token, time of creation, layers."""
-    settings = _settings(env_file)
+    settings = read_settings(env_file)
     table = Table("token", "created", "layers", box=None)
     for stored in asyncio.run(_maps_of(settings, topic)):
         layers = stored.document.get("layers", [])
         kinds = ", ".join(str(layer.get("type") or "mapnik") for layer in layers)
         table.add_row(stored.token, stored.created.isoformat(timespec="seconds"), escape(kinds))
-    _console.print(table)
+    console.print(table)
 
 
-@maps_app.command("revoke")
+@app.command("revoke")
 def maps_revoke(
     tokens: Annotated[list[str] | None, typer.Argument(help="Tokens; what follows a colon is ignored.")] = None,
     topic: Annotated[str, typer.Option(help="Revoke every map of this topic instead.")] = "",
@@ -46,21 +41,15 @@ def maps_revoke(
     """Take maps back; within seconds their tokens are unknown to every server."""
     if bool(tokens) == bool(topic):
         raise typer.BadParameter("give tokens, or --topic")
-    settings = _settings(env_file)
+    settings = read_settings(env_file)
     if topic:
         count = asyncio.run(_revoke_all(settings, topic))
-        _console.print(f"{count} maps of {escape(topic)} revoked", highlight=False)
+        say(f"{count} maps of {topic} revoked")
         return
     missing = asyncio.run(_revoke(settings, [token.partition(":")[0] for token in tokens or []]))
     if missing:
         raise UnknownMap(f"no live map: {', '.join(missing)}")
-    _console.print(f"{len(tokens or [])} maps revoked", highlight=False)
-
-
-def _settings(env_file: Path | None) -> Settings:
-    settings = load_settings(env_file)
-    configure_logs(settings.log)
-    return settings
+    say(f"{len(tokens or [])} maps revoked")
 
 
 @asynccontextmanager
