@@ -15,6 +15,8 @@ from flowstack.postgres import Postgres
 from flowstack.registry import Registry
 from flowstack.stack import Stack
 
+pytest_plugins = ["maps_fixtures"]
+
 _SERVICES = {
     "postgres": ("postgres",),
     "kafka": ("kafka",),
@@ -30,9 +32,6 @@ NIGHTLY = os.environ.get("FLOWMAPS_TEST_NIGHTLY") == "1"
 # Machines are noisy: an example that is slow is no failure.
 settings.register_profile("flowmaps", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("flowmaps")
-
-
-pytest_plugins = ["maps_fixtures"]
 
 
 @pytest.fixture(scope="session")

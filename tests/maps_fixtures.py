@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import sys
@@ -106,7 +107,9 @@ class MapsServer:
 
     def post(self, document: object, **query: str) -> httpx.Response:
         body = {"topic": self.topic, "map": document}
-        return self.client.post(f"{self.url}/create-map", json=body, params=query, headers=self.authorization)
+        # In ASCII, so that half of a pair of surrogates can be sent as well.
+        headers = {**self.authorization, "Content-Type": "application/json"}
+        return self.client.post(f"{self.url}/create-map", content=json.dumps(body), params=query, headers=headers)
 
     def create(self, *layers: Mapping[str, Any], **members: Any) -> dict[str, Any]:
         """Create a map and return the answer's document."""
@@ -326,6 +329,13 @@ def maps(postgres: Postgres) -> Iterator[MapsServer]:
 def opened(body: bytes) -> Image.Image:
     with Image.open(io.BytesIO(body)) as image:
         return image.convert("RGBA")
+
+
+def pixel_at(image: Image.Image, x: int, y: int) -> tuple[int, ...]:
+    """Return red, green, blue and alpha of a pixel."""
+    found = image.getpixel((x, y))
+    assert isinstance(found, tuple)
+    return found
 
 
 def difference(one: Image.Image, other: Image.Image, *, tolerance: int = 0) -> float:

@@ -20,7 +20,7 @@ from rich.progress import Progress as Bar
 
 from flowmaps import __version__
 from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer
-from flowmaps.commands import ingest, push, rejected, tenants
+from flowmaps.commands import ingest, maps, push, rejected, tenants
 from flowmaps.commands.terminal import EnvFile, console, errors, read_settings
 from flowmaps.errors import FlowMapsError
 from flowmaps.smoke import CheckFailed, Credentials, check_deployment, fetch_token
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.add_typer(ingest.app, name="ingest")
 app.command()(push.push)
 app.add_typer(tenants.app, name="tenants")
+app.add_typer(maps.app, name="maps")
 app.add_typer(rejected.app, name="rejected")
 
 

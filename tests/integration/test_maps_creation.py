@@ -2,10 +2,12 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
+
 from maps_fixtures import FILL, POINTS, RED, MapsServer, layer
 
 LANDS = "select * from lands"
@@ -15,7 +17,7 @@ TORQUE = (
 )
 
 
-def torque(sql: str = POINTS, css: str = TORQUE, **options) -> dict:
+def torque(sql: str = POINTS, css: str = TORQUE, **options: Any) -> dict[str, Any]:
     return {"type": "torque", "options": {"sql": sql, "cartocss": css, **options}}
 
 
@@ -145,6 +147,9 @@ def test_creation_by_address_is_authorised_like_any_other(maps: MapsServer) -> N
         (b'{"topic": 5, "map": {}}', "application/json", 400, "topic must be the name of a topic"),
         (b'{"topic": "x.datapoint"}', "application/json", 400, "map is missing"),
         (b'{"topic": "x.datapoint", "map": {"layers": NaN}}', "application/json", 400, "SyntaxError: "),
+        (b'{"topic": "x", "map": {"layers": [], "minzoom": 1e999}}', "application/json", 400, "SyntaxError: "),
+        (b'{"topic": "x", "map": {"minzoom": ' + b"9" * 400 + b"}}", "application/json", 400, "SyntaxError: "),
+        (b'{"topic": "x", "map": {"minzoom": ' + b"9" * 9000 + b"}}", "application/json", 400, "SyntaxError: "),
         (b"[" * 100_000, "application/json", 400, "SyntaxError: "),
         (b"\xff\xfe{", "application/json", 400, "SyntaxError: "),
         (b"{}", "text/plain", 400, "POST data must be of type application/json"),
@@ -190,6 +195,25 @@ def test_a_client_cannot_choose_databases(maps: MapsServer) -> None:
     assert maps.post({"cfg": document, "ds": {}}).json()["errors"] == ["Missing layers array from layergroup config"]
 
 
+@pytest.mark.parametrize(
+    "odd", [10**18, 10**25, -1e300, "\u0000", "\ud800", "\udfff\ud800", [], {}, [None], True, "é" * 999, 1e-320]
+)
+def test_members_of_any_value_are_no_trouble(maps: MapsServer, odd: object) -> None:
+    options: dict[str, Any] = {
+        "vector_extent": odd,
+        "vector_simplify_extent": odd,
+        "step": odd,
+        "minzoom": odd,
+        "query_rewrite_data": odd,
+    }
+    document = {"version": "1.8.0", "layers": [layer(POINTS, **options)], "minzoom": odd, "maxzoom": odd, "x": odd}
+    answer = maps.post(document)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 200:
+        for path in ("0/0/0.png", "0/0/0.mvt", "tilejson.json"):
+            assert maps.get(answer.json(), path).status_code in (200, 204, 400, 404), path
+
+
 def test_an_unknown_tenant_has_no_maps(maps: MapsServer) -> None:
     for topic in ("nobody.datapoint", "", "x" * 10_000, "'; drop table x; --", "\u0000", "é" * 300):
         body = {"topic": topic, "map": {"layers": [layer(POINTS)]}}
@@ -215,6 +239,7 @@ def test_an_unknown_tenant_has_no_maps(maps: MapsServer) -> None:
         ("insert into datapoint values (1)", 400, "only SELECT is allowed, not INSERT", None),
         ("with x as (delete from datapoint returning *) select * from x", 400, "DELETE is not allowed", None),
         ("select 1; select 2", 400, "the query holds 2 statements", None),
+        ("select " + "1+" * 30_000 + "1", 400, "the query has more than 4000 operators", None),
         (";;", 400, "the query is empty", None),
         ("select * from hidden", 403, "permission denied for table hidden", None),
     ],
@@ -288,7 +313,7 @@ def test_errors_in_styles_say_which_layer_and_where(
         ({"geom_column": "identifier"}, 400, ""),
     ],
 )
-def test_wrong_options_are_refused(maps: MapsServer, options: dict, status: int, message: str) -> None:
+def test_wrong_options_are_refused(maps: MapsServer, options: dict[str, Any], status: int, message: str) -> None:
     found, text, context = maps.refused(layer(POINTS, **options))
     assert (found, text.startswith(message)) == (status, True), text
     assert context["layer"]["index"] == 0
@@ -320,7 +345,7 @@ def test_wrong_options_are_refused(maps: MapsServer, options: dict, status: int,
         (torque("select * from missing"), 'TorqueRenderer: relation "missing" does not exist'),
     ],
 )  # fmt: skip
-def test_wrong_layers_are_refused(maps: MapsServer, entry: dict, message: str) -> None:
+def test_wrong_layers_are_refused(maps: MapsServer, entry: dict[str, Any], message: str) -> None:
     status, text, context = maps.refused(entry)
     assert status in (400, 404)
     assert text.startswith(message)
@@ -341,7 +366,7 @@ def test_styles_for_some_layers_only_are_refused(maps: MapsServer) -> None:
         ([{"vector_simplify_extent": 9999}] * 2, "Invalid vector_simplify_extent (9999). Must be between 1 and vector_extent [4096]"),
     ],
 )  # fmt: skip
-def test_vector_maps_with_wrong_extents_are_refused(maps: MapsServer, options: list, message: str) -> None:
+def test_vector_maps_with_wrong_extents_are_refused(maps: MapsServer, options: list[Any], message: str) -> None:
     status, text, _ = maps.refused(*(layer(POINTS, None, **given) for given in options))
     assert (status, text) == (400, message)
     # With a style the extents count for vector tiles only, and a map of images is made all the same.

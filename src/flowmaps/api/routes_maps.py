@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import json_answer, with_etag
-from flowmaps.api.requests import parse_aggregation_param, read_json, refuse_constant
+from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
 from flowmaps.api.state import state_of
 from flowmaps.errors import InvalidRequest, RequestTooLarge
 from flowmaps.maps import answer_tilejson, create_map, described_map, revoke_map, with_addresses
@@ -73,10 +72,9 @@ async def create_by_address(
     if len(config.encode("utf-8", "replace")) > state.services.settings.limit.body_bytes:
         raise RequestTooLarge("the config is larger than a body may be")
     try:
-        document: Any = json.loads(config, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidRequest(f"SyntaxError: the config is not JSON: {reason}", member="config") from error
+        document = decode_json(config)
+    except ValueError as error:
+        raise InvalidRequest(f"SyntaxError: the config is not JSON: {error}", member="config") from error
     return await _created(request, topic, document, aggregation)
 
 

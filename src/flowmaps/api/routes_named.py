@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import CACHE_SHORT, json_answer
-from flowmaps.api.requests import parse_aggregation_param, read_json, refuse_constant
+from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
 from flowmaps.api.routes_maps import NO_STORE, Aggregation, Callback, Selector
 from flowmaps.api.routes_tiles import (
     ImageSegment,
@@ -273,8 +272,8 @@ def _parameters(request: Request, config: str | None) -> Mapping[str, Any] | Non
     if len(config.encode("utf-8", "replace")) > limit:
         raise RequestTooLarge(f"the config is larger than {limit} bytes")
     try:
-        params: Any = json.loads(config, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
+        params = decode_json(config)
+    except ValueError as error:
         raise InvalidRequest("Invalid config parameter, should be a valid JSON", member="config") from error
     if not isinstance(params, dict):
         raise InvalidRequest("Invalid config parameter, should be an object", member="config")

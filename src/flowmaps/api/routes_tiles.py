@@ -101,7 +101,7 @@ async def static_bbox(  # noqa: PLR0917  the parts of an address
         raise InvalidRequest("the bounding box must be west,south,east,north", member="bbox")
     west, south, east, north = (_degrees(part, "bbox") for part in parts)
     height, image_format = image_segment(last)
-    view = view_of_bbox(west, south, east, north, pixels(width), height)
+    view = view_of_bbox((west, south, east, north), pixels(width), height)
     return await static_response(request, layergroupid, view, image_format, layer)
 
 

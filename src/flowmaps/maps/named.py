@@ -169,7 +169,7 @@ async def view_of_named_map(  # noqa: PLR0917
         longitude, latitude, zoom = placed
         return View(longitude, latitude, min(zoom, services.settings.limit.max_zoom), width, height), selector
     west, south, east, north = _bounds(view) or described.bounds or (-180, -85, 180, 85)
-    return view_of_bbox(west, south, east, north, width, height), selector
+    return view_of_bbox((west, south, east, north), width, height), selector
 
 
 def selected_layers(shown: object, config: MapConfig) -> str | None:

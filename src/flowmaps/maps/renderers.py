@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 from psycopg import AsyncConnection
@@ -201,7 +202,7 @@ def _torque(services: Services, topic: str, prepared: PreparedMap, layer: Layer)
         times=lambda freshness: times_of(services, topic, prepared, layer, freshness),
         pool=services.pool,
         remote=services.remote,
-        drawn_step=int(step) if isinstance(step, int | float) else 0,
+        drawn_step=int(step) if isinstance(step, int | float) and math.isfinite(step) else 0,
         features_per_tile=settings.limit.features_per_tile,
         default_encoding=settings.render.png_options,
     )

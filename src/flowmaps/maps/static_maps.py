@@ -12,6 +12,7 @@ from flowmaps.maps.renderers import choose_kind, renderer_for
 from flowmaps.maps.services import LoadedMap, Services
 from flowmaps.maps.tiles import split_layergroupid
 from flowmaps.render import Renderer, Tile, TileRequest
+from flowmaps.render.describe import BBox
 from flowmaps.render.formats import FORMATS, TileFormat
 from flowmaps.render.job import ComposeJob, Part
 from flowmaps.tile import TILE_PX, TileCoord
@@ -51,8 +52,9 @@ def pixel_of(longitude: float, latitude: float, zoom: int) -> tuple[int, int]:
     return min(size, math.floor(x + 0.5)), min(size, math.floor(y + 0.5))
 
 
-def view_of_bbox(west: float, south: float, east: float, north: float, width: int, height: int) -> View:
+def view_of_bbox(bbox: BBox, width: int, height: int) -> View:
     """Return the closest view that shows a whole bounding box, around the mean of its degrees."""
+    west, south, east, north = bbox
     zoom = 0
     for candidate in range(LARGEST_ZOOM_OF_BBOX, 0, -1):
         x1, y1 = pixel_of(west, south, candidate)

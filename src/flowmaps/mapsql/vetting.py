@@ -17,6 +17,9 @@ SYNTAX_ERROR = "42601"
 NOT_ALLOWED = "42501"
 TOO_COMPLEX = "54001"
 MAX_NODES = 20_000
+MAX_LINKS = 4_000
+_FLAT = frozenset((44, 258, 260, 261, 266, 275, 276))
+"""Tokens that never nest: commas, names, numbers, strings, comments."""
 _NO_SET_OPERATION = 1
 
 _SCHEMAS = ("", "public")
@@ -79,7 +82,9 @@ def _names_of_parts(statement: Any) -> frozenset[str]:
 
 def _parse(sql: str) -> Any:
     try:
-        return postgast.parse(blank_tokens(sql))
+        blanked = blank_tokens(sql)
+        _check_nesting(blanked)
+        return postgast.parse(blanked)
     except postgast.PgQueryError as error:
         # PostgreSQL's parser names what it cannot read; its position counts characters from 1.
         raise _at(InvalidSQL(error.message, sqlstate=SYNTAX_ERROR), sql, error.cursorpos) from error
@@ -87,6 +92,17 @@ def _parse(sql: str) -> Any:
         raise InvalidSQL("the query is nested too deeply", sqlstate=TOO_COMPLEX) from error
     except UnicodeEncodeError as error:
         raise InvalidSQL("the query is not valid Unicode", sqlstate=SYNTAX_ERROR) from error
+
+
+def _check_nesting(sql: str) -> None:
+    """Refuse what could nest so deeply that PostgreSQL's parser, which is C and recursive, runs out of its stack.
+
+    A chain such as ``1+1+…`` is as deep as it is long, and 24,000 links ended the process. Scanning does not recurse.
+    """
+    links = sum(token.token not in _FLAT for token in postgast.scan(sql).tokens)
+    if links > MAX_LINKS:
+        text = f"the query has more than {MAX_LINKS} operators, words and parentheses"
+        raise InvalidSQL(text, sqlstate=TOO_COMPLEX)
 
 
 def _at(error: InvalidSQL, sql: str, cursor: int) -> InvalidSQL:

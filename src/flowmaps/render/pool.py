@@ -98,6 +98,9 @@ class _Process:
     def has_ended(self) -> bool:
         return self._process.returncode is not None
 
+    async def wait(self) -> None:
+        await self._process.wait()
+
     async def ask(self, payload: bytes) -> Rendered:
         if self._process.stdin is None:
             raise RuntimeError("the worker has no pipe")
@@ -200,21 +203,26 @@ class RenderPool:
                         return pending
                 await self._wake.wait()
 
-    async def _put_back(self, pending: _Pending) -> None:
-        async with self._wake:
-            self._queue.appendleft(pending)
-            _WAITING.set(len(self._queue))
-            self._wake.notify()
+    async def _next_or_death(self, process: _Process) -> _Pending | None:
+        """Return the next job, or None where the idle worker died first: no job need find that out."""
+        job = asyncio.create_task(self._next())
+        death = asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait((job, death), return_when=asyncio.FIRST_COMPLETED)
+            return job.result() if job.done() else None
+        finally:
+            job.cancel()
+            death.cancel()
 
     async def _work(self, number: int, process: _Process) -> None:
         """Feed one worker for ever; replace it when it dies or is late."""
         loop = asyncio.get_running_loop()
         while True:
-            pending = await self._next()
+            pending = await self._next_or_death(process)
             if process.has_ended:
                 # It died while it had nothing to do: that costs no request.
-                await self._put_back(pending)
                 process = await self._replace(number, process, "died")
+            if pending is None:
                 continue
             started = loop.time()
             _DRAWING.inc()

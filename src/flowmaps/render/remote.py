@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Self
 
 import httpx
@@ -26,6 +26,8 @@ KEPT_SECONDS = 60.0
 _PORTS = {"http": 80, "https": 443}
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host and port → addresses; a test may put another name server there."""
 _log = structlog.get_logger()
 
 
@@ -36,7 +38,8 @@ class NotListed(InvalidMapConfig):
 class RemoteImages:
     """Fetches bodies over HTTP; opened and closed as a context manager."""
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, *, resolve: Resolve | None = None) -> None:
+        self._resolver = resolve or _addresses_of
         self._hosts = frozenset(host.lower() for host in settings.layer_url_hosts)
         self._networks = _networks(settings.layer_url_networks)
         self._timeout = settings.layer_url_timeout_seconds
@@ -56,7 +59,7 @@ class RemoteImages:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for _, task in self._kept.values():
+        for _until, task in self._kept.values():
             task.cancel()
         if self._client is not None:
             await self._client.aclose()
@@ -136,8 +139,7 @@ class RemoteImages:
     async def _resolve(self, parsed: httpx.URL, url: str) -> _Address:
         """Return the address to connect to; every address that the name stands for must be one that is allowed."""
         port = parsed.port or _PORTS[parsed.scheme]
-        found = await asyncio.get_running_loop().getaddrinfo(parsed.host, port, type=socket.SOCK_STREAM)
-        addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
+        addresses = [ipaddress.ip_address(text) for text in await self._resolver(parsed.host, port)]
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             _log.warning("a layer names a private address", url=url)
             raise RemoteUnavailable(f"Unable to fetch http tile: {url}")
@@ -149,6 +151,11 @@ class RemoteImages:
         if any(address.version == network.version and address in network for network in self._networks):
             return True
         return address.is_global and not address.is_multicast
+
+
+async def _addresses_of(host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
 
 
 def _fallback(settings: ServeSettings) -> bytes | None:
