@@ -98,8 +98,8 @@ def _flatten(  # noqa: PLR0917  a recursion carries its state
         if (read := _read_selector(selector, report, read_filter, read_zoom)) is not None
     ]
     contexts: list[_Context] = []
-    for parent in parents:
-        contexts += [context for selector, read in own if (context := _combine(parent, selector, *read)) is not None]
+    for selector, read in own:
+        contexts += [context for parent in parents if (context := _combine(parent, selector, *read)) is not None]
         if len(contexts) > report.limits.definitions:
             limit = f"More than {report.limits.definitions} combinations of selectors (definitions)"
             raise report.refuse(limit, ruleset.offset)

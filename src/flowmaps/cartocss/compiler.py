@@ -25,6 +25,7 @@ from flowmaps.cartocss.expressions import Scalar, fields
 from flowmaps.cartocss.filters import FilterSet, field_clause, opaque_clause
 from flowmaps.cartocss.parser import parse
 from flowmaps.cartocss.reference import STYLE_LEVEL, Reference, load_reference
+from flowmaps.cartocss.regex import BadRegex, decode, translate
 from flowmaps.cartocss.source import CartoError, Limits, Message, Report, Severity, check_source, normalise
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer, scale_above
 from flowmaps.cartocss.tree import Declaration, FilterNode, ZoomNode
@@ -43,7 +44,6 @@ _MAP_ON_SERVER = (
     "background-image-opacity",
     "background-image-comp-op",
 )
-_NESTED_QUANTIFIER = ("+)+", "+)*", "*)+", "*)*", "+){", "*){")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +222,10 @@ class _Compiler:
         limit = self.report.limits.regex_chars
         if len(value.text) > limit:
             raise Problem(f"A regular expression has more than {limit} characters (regex_chars)", node.offset)
-        if any(nested in value.text for nested in _NESTED_QUANTIFIER):
-            raise Problem(f"The regular expression {value.text} nests quantifiers, which can take forever", node.offset)
+        try:
+            translate(decode(value.text))
+        except BadRegex as problem:
+            raise Problem(f"The regular expression {value.text} is refused: {problem}", node.offset) from None
         return value.text
 
     def _note_columns(self, text: str, into: dict[str, None]) -> None:
@@ -336,7 +338,8 @@ class _Compiler:
             elif definition.zooms & window:
                 by_name.setdefault(definition.attachment, []).append(definition)
         found = [self._attachment(name, definitions) for name, definitions in by_name.items()]
-        return sorted(found, key=lambda attachment: attachment.first_offset)
+        # Of the attachments of one comma list, which share their offset, the last is drawn first, as carto does.
+        return sorted(reversed(found), key=lambda attachment: attachment.first_offset)
 
     def _attachment(self, name: str, definitions: Sequence[Definition]) -> Attachment:
         styled: list[Styled] = []
@@ -431,8 +434,6 @@ class _Compiler:
             del attributes["comp-op"]
         if attributes.get("opacity") == "1":
             del attributes["opacity"]
-        if attributes.get("image-filters-inflate") == "false":
-            del attributes["image-filters-inflate"]
         return dict(sorted(attributes.items()))
 
     def _rules(self, attachment: Attachment, budget: Budget) -> list[Rule]:

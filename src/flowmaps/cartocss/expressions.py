@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from flowmaps.cartocss.regex import BadRegex, decode, translate
+
 Scalar = None | bool | int | float | str
 Compiled = Callable[[Mapping[str, Scalar]], Scalar]
 MAX_DEPTH: Final = 64
@@ -22,7 +24,6 @@ _TOKEN = re.compile(
     r"|(?P<op>\.match|\.replace|==|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
     re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _WORDS: dict[str, Scalar] = {
     "true": True,
     "false": False,
@@ -155,7 +156,10 @@ class _Parser:
 
     def _regex(self, word: str, left: Compiled) -> Compiled:
         self._need("(")
-        pattern = re.compile(self._string())
+        try:
+            pattern = re.compile(translate(self._string()))
+        except BadRegex as problem:
+            raise NotAnExpression(str(problem)) from None
         if word == ".match":
             self._need(")")
             return lambda feature: pattern.fullmatch(as_text(left(feature))) is not None
@@ -168,8 +172,7 @@ class _Parser:
         if self._at >= len(self._tokens) or self._tokens[self._at].kind != "string":
             raise NotAnExpression("a string is expected")
         self._at += 1
-        body = self._tokens[self._at - 1].text[1:-1]
-        return _ESCAPE.sub(lambda match: match[1] if match[1] in "'\"\\" else match[0], body)
+        return decode(self._tokens[self._at - 1].text[1:-1])
 
     def _unary(self) -> Compiled:
         if self._take("-") is not None:
@@ -213,6 +216,8 @@ class _Parser:
         if word in _WORDS:
             value = _WORDS[word]
             return lambda _: value
+        if len(self._tokens) > 1:
+            raise NotAnExpression(word)
         return lambda _: word
 
 
