@@ -56,10 +56,14 @@ def values_of(known: Property) -> list[str]:
     if known.is_switch:
         return ["none"]
     values = _plain_values(known)
-    if known.expression and known.type not in ("uri", "tags") and not known.font:
+    if known.expression and known.type not in ("uri", "tags", "functions", "numbers") and not known.font:
         values += ["[n]"]
-        if known.type in ("float", "unsigned"):
-            values += ["[n] + 1", "[n] * 2", "[n] - [m]", "'[n]*2'", "'@size'"]
+        if known.type == "unsigned":
+            values.remove("[n]")  # carto refuses fields there; see the deviations
+        if known.type == "float" and not known.css.endswith("-placements"):
+            values += ["[n] + 1", "[n] * 2", "[n] - [m]"]
+        if known.type == "float":
+            values += ["'[n]*2'", "'@size'"]
     return values
 
 
@@ -70,8 +74,8 @@ def _plain_values(known: Property) -> list[str]:
         return ['"DejaVu Sans Book"', '"DejaVu Sans Bold", "DejaVu Sans Book"']
     if known.css == "line-dash-offset":
         return ["3", "0.5"]
-    if known.css.endswith(("-placements",)):
-        return ['"N,S,10"']
+    if known.css.endswith("-placements"):
+        return ['"N,S,10"', '"10"']
     if known.css.endswith("wrap-character") and known.type == "string":
         return ['"_"', '" "']
     if known.css == "text-font-feature-settings":
@@ -80,7 +84,7 @@ def _plain_values(known: Property) -> list[str]:
         return ["\"'en'\""]
     match known.type:
         case "float":
-            return ["0.5", "1", ".25", "0.1e1"]
+            return ["1.5", "1", "1.25", "0.1e1"] if known.css == "marker-spacing" else ["0.5", "1", ".25", "0.1e1"]
         case "unsigned":
             return ["20", "1"]
         case "boolean":
@@ -120,9 +124,23 @@ def property_style(known: Property, values: Sequence[str], selector: str = "#pts
 
 def _properties() -> Iterator[Sample]:
     for known in load_reference().properties.values():
-        if known.symbolizer == "map":
+        if known.symbolizer == "map" or known.ignored:
             continue
-        yield Sample(f"property {known.css}", property_style(known, values_of(known)))
+        old = load_reference("3.0.6").properties.get(known.css)
+        values = values_of(known)
+        if known.css == "raster-scaling":
+            values.remove("fast")
+        if known.is_switch:
+            yield Sample(f"switch {known.css}", property_style(known, values))
+            continue
+        if old is None:
+            yield Sample(f"newer property {known.css}", property_style(known, values))
+            continue
+        newer = [word for word in values if isinstance(old.type, tuple) and word not in (*old.type, "[n]")]
+        newer += [word for word in values if word == "douglas-peucker"]  # not in the 3.0.6 that carto 0.16.3 brings
+        yield Sample(f"property {known.css}", property_style(known, [word for word in values if word not in newer]))
+        if newer:
+            yield Sample(f"newer keywords of {known.css}", property_style(known, newer))
 
 
 # --- tables of forms
@@ -206,7 +224,7 @@ _NESTED = (
     "#pts { text-name: \"[a] + ' (' + [b] + ')'\"; text-face-name: 'DejaVu Sans Book'; }",
     "#pts { marker-fill: rgb(1, 2, 3); a/marker-fill: rgba(1, 2, 3, 1); b/marker-fill: rgba(1, 2, 3, 0); }",
     "#pts { marker-fill: hsl(400, .5, .5); a/marker-fill: hsl(-60, 50%, 50%); b/marker-fill: hsl(0, 0, 1); }",
-    "#pts { a/marker-width: hue(#f80); b/marker-width: lightness(#f80) / 2%; c/marker-opacity: alpha(#f80); }",
+    "#pts { a/marker-width: hue(#f80); b/marker-width: hue(#0f8) / 20; c/marker-opacity: alpha(#f80); }",
     "#pts { raster-opacity: .5; raster-scaling: bilinear; raster-colorizer-default-color: #123; }",
     "#pts { building-height: [h]; building-fill: #ccc; } ",
     "#pts { dot-width: 3; dot-fill: red; debug-mode: vertex; }",

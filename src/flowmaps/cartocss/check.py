@@ -25,6 +25,7 @@ _SIZES = re.compile(r"(^|-)(width|height|size|radius)$")
 _COLOR_TEXT = re.compile(r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|(?:rgb|hsl)a?\([-\d\s.,%]+\)")
 _VARIABLE = re.compile(r"@([A-Za-z0-9_-]+)")
 _GOOD_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLACEMENTS = re.compile(r"(?:(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,|$))?(?:\d+(?:,\d+)*)?")
 _MODES = ("discrete", "linear", "exact", "inherit", "linear-rgba", "linear-bgra")
 _TRANSFORM = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*,?")
 _BUILT_IN_SHAPES = ("shape://ellipse", "shape://arrow")
@@ -238,6 +239,10 @@ class Checker:
     def _text(self, known: Property, text: str) -> Printed:
         """Return a string as expression, or as a quoted literal where Mapnik would not read it as expression."""
         if known.css.endswith("wrap-character") or not text:
+            return Printed(text)
+        if known.css.endswith("-placements") and not _is_dynamic(text):
+            if not _PLACEMENTS.fullmatch(text):
+                raise BadValue(f"Invalid value for {known.css}, directions (N, NE, X, …) and then sizes are expected")
             return Printed(text)
         _check_variables(text)
         if self._reads(text):

@@ -74,6 +74,7 @@ def compile_layer(
     limits: Limits | None = None,
     strict: bool = False,
     stylesheet: str = "style0",
+    bind_ids: bool = True,
 ) -> LayerStyle:
     """Return the styles of *css* for the layer *layer_id*; raise `CartoError` with every error found.
 
@@ -81,6 +82,8 @@ def compile_layer(
     *fonts* are the face names that can be drawn: others are replaced by a fallback, or refused where *strict*.
     *resources* turns a file name of the style into one that may be opened. *check_expression* raises on an expression
     that Mapnik refuses. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
+    *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an id
+    matches only the layer of that name.
     """
     options = Options(
         reference=load_reference(reference),
@@ -90,12 +93,13 @@ def compile_layer(
         check_expression=check_expression,
         strict=strict,
     )
-    report = prepare(css, version=version, layer_id=layer_id, limits=limits or Limits(), stylesheet=stylesheet)
+    bound = layer_id if bind_ids else None
+    report = prepare(css, version=version, layer_id=bound, limits=limits or Limits(), stylesheet=stylesheet)
     compiler = _Compiler(report, options, layer_id, tuple(classes))
     return compiler.compile(_zoom_window(minzoom, maxzoom))
 
 
-def prepare(css: str, *, version: str, layer_id: str, limits: Limits, stylesheet: str) -> Report:
+def prepare(css: str, *, version: str, layer_id: str | None, limits: Limits, stylesheet: str) -> Report:
     """Return the text to compile: ids renamed and the style brought up to date, with the way back for positions."""
     check_source(css, stylesheet, limits)
     upgraded = upgrade(normalise(css), version=version, layer_id=layer_id, stylesheet=stylesheet, limits=limits)
@@ -597,12 +601,20 @@ class Drawn:
 
 
 def evaluate(
-    css: str, layer_id: str, feature: Mapping[str, Scalar], zoom: int, *, version: str = "3.0.12"
+    css: str,
+    layer_id: str,
+    feature: Mapping[str, Scalar],
+    zoom: int,
+    *,
+    classes: Iterable[str] = (),
+    version: str = "3.0.12",
+    bind_ids: bool = True,
 ) -> list[Drawn]:
     """Return what *css* means for one feature and zoom, by direct evaluation and without rules."""
-    report = prepare(css, version=version, layer_id=layer_id, limits=Limits(), stylesheet="style0")
+    bound = layer_id if bind_ids else None
+    report = prepare(css, version=version, layer_id=bound, limits=Limits(), stylesheet="style0")
     options = Options(load_reference(), DEFAULT_PPI, None, default_policy, None, strict=False)
-    compiler = _Compiler(report, options, layer_id, ())
+    compiler = _Compiler(report, options, layer_id, tuple(classes))
     drawn = [
         Drawn(attachment.name, compiler._symbolizers(winners(attachment.styled, feature, zoom)))  # noqa: SLF001
         for attachment in compiler.attachments()
