@@ -57,6 +57,8 @@ def values_of(known: Property) -> list[str]:
         return ["none"]
     values = _plain_values(known)
     if known.expression and known.type not in ("uri", "tags", "functions", "numbers") and not known.font:
+        if known.css == "text-font-feature-settings":
+            return values
         values += ["[n]"]
         if known.type == "unsigned":
             values.remove("[n]")  # carto refuses fields there; see the deviations

@@ -22,10 +22,16 @@ MAX_BUFFER_PX = 1024
 _RATIO = re.compile(r"(^|-)(opacity|gamma|smooth)$")
 _NUMERIC = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?")
 _SIZES = re.compile(r"(^|-)(width|height|size|radius)$")
-_COLOR_TEXT = re.compile(r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|(?:rgb|hsl)a?\([-\d\s.,%]+\)")
+_BYTE, _SHARE, _UNIT = r"\s*\d{1,3}\s*", r"\s*\d{1,3}(?:\.\d+)?%\s*", r"\s*(?:0|1|0?\.\d+|[01]\.\d+)\s*"
+_COLOR_TEXT = re.compile(
+    r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})"
+    + rf"|rgb\({_BYTE},{_BYTE},{_BYTE}\)|rgb\({_SHARE},{_SHARE},{_SHARE}\)|rgba\({_BYTE},{_BYTE},{_BYTE},{_UNIT}\)"
+    + rf"|hsl\({_BYTE},{_SHARE},{_SHARE}\)|hsla\({_BYTE},{_SHARE},{_SHARE},{_UNIT}\)"
+)
+"""Colours in strings, in the forms that Mapnik reads."""
 _VARIABLE = re.compile(r"@([A-Za-z0-9_-]+)")
 _GOOD_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLACEMENTS = re.compile(r"(?:(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,|$))?(?:\d+(?:,\d+)*)?")
+_PLACEMENTS = re.compile(r"(?=.)(?:(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,|$))?(?:\d+(?:,\d+)*)?")
 _MODES = ("discrete", "linear", "exact", "inherit", "linear-rgba", "linear-bgra")
 _TRANSFORM = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*,?")
 _BUILT_IN_SHAPES = ("shape://ellipse", "shape://arrow")
@@ -146,6 +152,8 @@ class Checker:
         if known.css in ("marker-spacing", "line-pattern-spacing") and 0 < number < MIN_SPACING_PX:
             self.warnings.append(f"{known.css} is raised to {print_number(MIN_SPACING_PX)}")
             return MIN_SPACING_PX
+        if known.css == "raster-colorizer-epsilon" and number <= 0:
+            raise BadValue("Invalid value for raster-colorizer-epsilon, it must be above 0")
         if known.css == "buffer-size":
             if number > MAX_BUFFER_PX:
                 self.warnings.append(f"buffer-size is cut to {MAX_BUFFER_PX}")
@@ -232,17 +240,17 @@ class Checker:
             case String(text):
                 return self._text(known, text) if expression else Printed(text)
             case Keyword(text):
-                return Printed(text)
+                return self._text(known, text) if expression else Printed(text)
             case _:
                 raise BadValue
 
     def _text(self, known: Property, text: str) -> Printed:
         """Return a string as expression, or as a quoted literal where Mapnik would not read it as expression."""
-        if known.css.endswith("wrap-character") or not text:
-            return Printed(text)
         if known.css.endswith("-placements") and not _is_dynamic(text):
             if not _PLACEMENTS.fullmatch(text):
                 raise BadValue(f"Invalid value for {known.css}, directions (N, NE, X, …) and then sizes are expected")
+            return Printed(text)
+        if known.css.endswith("wrap-character") or not text:
             return Printed(text)
         _check_variables(text)
         if self._reads(text):
@@ -274,9 +282,9 @@ class Checker:
         return Printed(names[0], fonts=tuple(names))
 
     def _uri(self, known: Property, value: Value) -> Printed:
-        if isinstance(value, Keyword) and value.text == known.default:
+        if isinstance(value, Keyword) and value.text == known.default and not known.required:
             return Printed(value.text)
-        if not isinstance(value, Uri | String):
+        if not isinstance(value, Uri | String) or (known.required and not value.text.strip()):
             raise BadValue
         if not value.text or value.text in _BUILT_IN_SHAPES:
             return Printed(value.text)
@@ -303,23 +311,27 @@ class Checker:
 
     def _image_filter(self, call: Call) -> str:
         arguments = list(call.arguments)
+        if call.name == "colorize-alpha" and not arguments:
+            raise BadValue("colorize-alpha() needs at least one colour")
         colors = call.name in ("colorize-alpha", "color-to-alpha")
         for argument in arguments:
             if not isinstance(argument, Color if colors else Number):
                 raise BadValue
         if call.name == "agg-stack-blur":
             for index, argument in enumerate(arguments):
-                if isinstance(argument, Number) and argument.value > MAX_BLUR_PX:
+                if not isinstance(argument, Number) or argument.value < 0:
+                    raise BadValue("the radii of agg-stack-blur are 0 or more")
+                if not argument.value.is_integer():
+                    arguments[index] = argument = Number(round_half_up(argument.value))
+                if argument.value > MAX_BLUR_PX:
                     self.warnings.append(f"the radius of agg-stack-blur is cut to {MAX_BLUR_PX}")
                     arguments[index] = Number(MAX_BLUR_PX)
         return Call(call.name, tuple(arguments), "imagefilter").text
 
     def _transform(self, known: Property, value: Value) -> Printed:
         match value:
-            case Keyword("none"):
-                return Printed("")
             case String(text):
-                _check_transform(known, text)
+                self._check_transform(known, text)
                 return Printed(text)
             case Call() | Items():
                 items = value.items if isinstance(value, Items) else (value,)
@@ -331,6 +343,27 @@ class Checker:
                 return Printed(", ".join(item.text for item in items))
             case _:
                 raise BadValue
+
+    def _check_transform(self, known: Property, text: str) -> None:
+        at = 0
+        stripped = text.strip()
+        bad = BadValue(f"Invalid value for {known.css}, Mapnik cannot read the transform {text}")
+        if not stripped:
+            raise BadValue
+        while at < len(stripped):
+            match = _TRANSFORM.match(stripped, at)
+            if match is None or match[1] not in TRANSFORMS:
+                raise bad
+            if _is_dynamic(match[2]):
+                _check_variables(match[2])
+                arguments = [part.strip() for part in match[2].split(",")]
+                readable = all(part and self._reads(part) for part in arguments)
+            else:
+                arguments = [part for part in re.split(r"[\s,]+", match[2].strip()) if part]
+                readable = all(_NUMERIC.fullmatch(part) for part in arguments)
+            if not readable or len(arguments) not in TRANSFORMS[match[1]]:
+                raise bad
+            at = match.end()
 
     def _stops(self, value: Value) -> Printed:
         items = value.items if isinstance(value, Items) else (value,)
@@ -371,24 +404,6 @@ def _check_variables(text: str) -> None:
     for match in _VARIABLE.finditer(re.sub(r"'(?:\\.|[^'\\])*'|\[[^\]]*\]", "", text)):
         if not _GOOD_VARIABLE.fullmatch(match[1]):
             raise BadValue(f"Mapnik cannot read the variable @{match[1]}: only letters, digits and _ are allowed")
-
-
-def _check_transform(known: Property, text: str) -> None:
-    at = 0
-    stripped = text.strip()
-    if not stripped:
-        raise BadValue
-    while at < len(stripped):
-        match = _TRANSFORM.match(stripped, at)
-        if match is None or match[1] not in TRANSFORMS:
-            raise BadValue(f"Invalid value for {known.css}, Mapnik cannot read the transform {text}")
-        arguments = [part for part in re.split(r"[\s,]+", match[2].strip()) if part]
-        dynamic = _is_dynamic(match[2])
-        if not dynamic and (
-            len(arguments) not in TRANSFORMS[match[1]] or not all(_NUMERIC.fullmatch(part) for part in arguments)
-        ):
-            raise BadValue(f"Invalid value for {known.css}, Mapnik cannot read the transform {text}")
-        at = match.end()
 
 
 def default_policy(name: str) -> str:

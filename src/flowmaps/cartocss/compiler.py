@@ -557,7 +557,8 @@ def _leaves_out(assignment: Assignment, value: Value) -> bool:
         isinstance(value, Keyword)
         and value.text in ("none", "auto")
         and not isinstance(known.type, tuple)
-        and known.type not in ("functions", "string")
+        and (known.is_transform or known.type not in ("functions", "string"))
+        and not (known.type == "uri" and known.required)
     )
 
 

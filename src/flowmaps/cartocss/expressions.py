@@ -216,7 +216,8 @@ class _Parser:
         if word in _WORDS:
             value = _WORDS[word]
             return lambda _: value
-        if len(self._tokens) > 1:
+        # A word alone is text, but one that starts like a function is read as a call and refused.
+        if len(self._tokens) > 1 or word.startswith(tuple(_FUNCTIONS)):
             raise NotAnExpression(word)
         return lambda _: word
 

@@ -6,6 +6,7 @@ operator). Text that does not parse is always reported, never dropped; parsing g
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final, cast
 
@@ -397,7 +398,11 @@ class _Parser:
             self.at = match_unit.end()
             if unit not in UNITS:
                 self.report.error(f"Invalid unit: '{unit}'", start)
-        return NumberNode(float(match[0]), unit, start)
+        value = float(match[0])
+        if not math.isfinite(value):
+            self.report.error(f"The number {match[0][:40]} is too large", start)
+            value = 0.0
+        return NumberNode(value, unit, start)
 
     def _hex(self, start: int) -> Node:
         match = _HEX.match(self.text, start)

@@ -131,6 +131,8 @@ UNDEFINED = Undefined()
 def print_number(value: float) -> str:
     """Return the shortest text that gives *value* back, in JavaScript's spelling."""
     value = float(value)
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value == 0:
         return "0"
     if value.is_integer() and abs(value) < 1e21:
