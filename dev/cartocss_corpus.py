@@ -77,7 +77,7 @@ def _plain_values(known: Property) -> list[str]:
     if known.css == "line-dash-offset":
         return ["3", "0.5"]
     if known.css.endswith("-placements"):
-        return ['"N,S,10"', '"10"']
+        return ['"N,S,10"', '"NE,SW,X,12,10"']
     if known.css.endswith("wrap-character") and known.type == "string":
         return ['"_"', '" "']
     if known.css == "text-font-feature-settings":

@@ -59,6 +59,9 @@ def overlay(reference: dict[str, Any]) -> None:
             "default-value": 0.0,
             "expression": True,
         }
+        if name not in ("text", "shield"):
+            # Read, but the renderer of the wheel follows it for labels only.
+            entries["extend"]["inert"] = True
     symbolizers["markers"]["spacing-offset"] = {
         "css": "marker-spacing-offset",
         "type": "float",

@@ -18,7 +18,7 @@ EXTENT = 1000.0
 _WAVE = [(x, 500 + (180 if x // 25 % 2 else -180) * (0.3 if x // 50 % 2 else 1)) for x in range(-100, 1101, 25)]
 GEOMETRIES = {
     "edge": ["POINT(15 500)"],
-    "pair": ["POINT(350 500)", "POINT(650 500)"],
+    "pair": ["POINT(350 300)", "POINT(650 700)"],
     "short": ["LINESTRING(250 300,500 600,750 300)"],
     "sharp": ["LINESTRING(300 450,400 800,450 300,550 800,600 300,700 800)"],
     "wave": ["LINESTRING(" + ",".join(f"{x} {y}" for x, y in _WAVE) + ")"],
@@ -55,6 +55,10 @@ def write_files(folder: Path) -> None:
     header = struct.pack(">IIBBBBB", 16, 16, 8, 6, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
     (folder / "marker.png").write_bytes(png)
+    (folder / "marker.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="12" height="8" viewBox="0 0 12 8">'
+        '<path d="M0 0 L12 0 L12 3 L6 8 Z" fill="#c06"/></svg>'
+    )
     heights = Image.new("F", (16, 16))
     heights.putdata([(x * 13 + y * 7) % 256 for y in range(16) for x in range(16)])
     heights.save(folder / "heights.tif")
@@ -74,10 +78,11 @@ def datasource(geometry: str, folder: Path, fields: Mapping[str, str]) -> dict[s
 def map_xml(
     css: str, *, folder: Path | None = None, geometry: str = "", fields: Mapping[str, str] | None = None, **options: object
 ) -> str:
-    """Return the XML of the map of *css*; every file that the style names becomes the marker of *folder*."""
+    """Return the XML of the map of *css*; every file that the style names becomes a marker of *folder*."""
 
     def resolve(name: str) -> str:
-        return str(folder / "marker.png") if folder is not None else name
+        kind = "svg" if name.endswith(".svg") and "[" not in name else "png"
+        return str(folder / f"marker.{kind}") if folder is not None else name
 
     settings = {"layer_id": "pts", "classes": ("pts", "area"), "fonts": FONTS, "resources": resolve, **options}
     style = compile_layer(css, **settings)  # type: ignore[arg-type]
@@ -100,7 +105,7 @@ def draw(xml: str, *, extent: float = EXTENT) -> bytes:
     image = mapnik.Image(SIZE_PX, SIZE_PX)
     with quiet():
         mapnik.render_with_vars(loaded, image, {"size": 7})
-    pixels: bytes = image.tostring() if hasattr(image, "tostring") else image.to_string()
+    pixels: bytes = image.to_string()
     return pixels
 
 

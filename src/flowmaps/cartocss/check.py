@@ -31,7 +31,7 @@ _COLOR_TEXT = re.compile(
 """Colours in strings, in the forms that Mapnik reads."""
 _VARIABLE = re.compile(r"@([A-Za-z0-9_-]+)")
 _GOOD_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLACEMENTS = re.compile(r"(?=.)(?:(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,|$))?(?:\d+(?:,\d+)*)?")
+_PLACEMENTS = re.compile(r"(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,\d+(?:\.\d+)?)*")
 _MODES = ("discrete", "linear", "exact", "inherit", "linear-rgba", "linear-bgra")
 _TRANSFORM = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*,?")
 _BUILT_IN_SHAPES = ("shape://ellipse", "shape://arrow")

@@ -34,7 +34,8 @@ from flowmaps.cartocss.versions import upgrade
 
 DEFAULT_PPI = 90.714
 FALLBACK_FONT = "DejaVu Sans Book"
-_GEOMETRY_TYPES = {"point": 1.0, "linestring": 2.0, "polygon": 3.0, "collection": 4.0}
+_NUMBERS = {"point": 1.0, "linestring": 2.0, "polygon": 3.0, "collection": 4.0, "true": 1.0, "false": 0.0}
+"""Keywords of filters that Mapnik compares as numbers."""
 _ORDERING = ("<", "<=", ">", ">=")
 _MAP = "map"
 _MAP_ON_SERVER = (
@@ -207,8 +208,8 @@ class _Compiler:
                 return filters.add(field_clause(node.key, operator, "number", number, value.text))
             case String(text):
                 return filters.add(field_clause(node.key, operator, "string", text, quote(text)))
-            case Keyword(text) if text in _GEOMETRY_TYPES:
-                return filters.add(field_clause(node.key, operator, "number", _GEOMETRY_TYPES[text], text))
+            case Keyword(text) if text in _NUMBERS:
+                return filters.add(field_clause(node.key, operator, "number", _NUMBERS[text], text))
             case _:
                 printed = self._constant(value, node)
                 return filters.add(field_clause(node.key, operator, "keyword", printed, printed))
@@ -483,6 +484,8 @@ class _Compiler:
         for assignment in sorted(members, key=lambda member: member.known.css):
             known = assignment.known
             printed = self.use(assignment)
+            if known.inert:
+                self.report.warn(f"{known.css} is read by Mapnik 4.3 but changes nothing that it draws", assignment.offset)
             if known.is_switch:
                 switch = printed.text if printed else None
             elif printed is None:
@@ -499,9 +502,11 @@ class _Compiler:
                 attributes[known.xml] = printed.text
         if switch == "none":
             return None
+        first = min(member.offset for member in members)
         self._check_symbolizer(symbolizer, members, stops, switch)
-        if "placements" in attributes:
-            attributes.setdefault("placement-type", "simple")
+        if "placements" in attributes and attributes.setdefault("placement-type", "simple") != "simple":
+            self.report.warn(f"{symbolizer}-placements has an effect with {symbolizer}-placement-type: simple only", first)
+            del attributes["placements"]
         if not any(member.known.serialization == "tag" for member in members):
             stops = ()
         name = "".join(part.capitalize() for part in symbolizer.split("-")) + "Symbolizer"

@@ -19,7 +19,7 @@ Compiled = Callable[[Mapping[str, Scalar]], Scalar]
 MAX_DEPTH: Final = 64
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d*\.?\d+(?:[eE][-+]?\d+)?)|(?P<string>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
+    r"\s*(?:(?P<number>\d*\.?\d+(?:[eE][-+]?\d+)?(?!\.))|(?P<string>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
     r"|(?P<field>\[[^\]]+\])|(?P<variable>@[A-Za-z_]\w*)|(?P<word>[A-Za-z_]\w*)"
     r"|(?P<op>\.match|\.replace|==|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
     re.DOTALL,
@@ -46,6 +46,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
     "max": (2, max),
     "pow": (2, math.pow),
 }
+_WORD_STARTS = (*_WORDS, "not", "pi", "deg_to_rad", "rad_to_deg")
 _EQUALITY = {"=": True, "==": True, "eq": True, "is": True, "!=": False, "<>": False, "neq": False}
 _ORDER = {"<": "<", "lt": "<", "<=": "<=", "le": "<=", ">": ">", "gt": ">", ">=": ">=", "ge": ">="}
 
@@ -216,8 +217,8 @@ class _Parser:
         if word in _WORDS:
             value = _WORDS[word]
             return lambda _: value
-        # A word alone is text, but one that starts like a function is read as a call and refused.
-        if len(self._tokens) > 1 or word.startswith(tuple(_FUNCTIONS)):
+        # A word alone is text, but one that starts like a keyword or holds a function's name is refused by Mapnik.
+        if len(self._tokens) > 1 or word.startswith(_WORD_STARTS) or any(name in word for name in _FUNCTIONS):
             raise NotAnExpression(word)
         return lambda _: word
 
@@ -232,8 +233,9 @@ def _either(left: Compiled, right: Compiled) -> Compiled:
 
 def _comparing(word: str, left: Compiled, right: Compiled) -> Compiled:
     if word in _EQUALITY:
-        wanted = _EQUALITY[word]
-        return lambda feature: equal(left(feature), right(feature)) is wanted
+        if _EQUALITY[word]:
+            return lambda feature: equal(left(feature), right(feature))
+        return lambda feature: unequal(left(feature), right(feature))
     order = _ORDER[word]
     return lambda feature: ordered(order, left(feature), right(feature))
 
@@ -245,6 +247,13 @@ def equal(left: Scalar, right: Scalar) -> bool:
     if left is None or right is None:
         return left is right
     return left == right
+
+
+def unequal(left: Scalar, right: Scalar) -> bool:
+    """Compare as Mapnik does: null on the left is not unequal to the empty text, though not equal to it either."""
+    if left is None and right == "":
+        return False
+    return not equal(left, right)
 
 
 def ordered(operator: str, left: Scalar, right: Scalar) -> bool:

@@ -1,6 +1,7 @@
 """Conjunctions of filters in a canonical, minimal form.
 
 Numbers compare as numbers and everything else as text; a number never equals a text. A range holds for numbers only.
+As in Mapnik, true is 1 and false is 0.
 Regular expressions, expressions and comparisons with a field are opaque: equal text adds nothing, else all are kept.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flowmaps.cartocss.expressions import Scalar, compile_expression, equal, ordered
+from flowmaps.cartocss.expressions import Scalar, compile_expression, equal, ordered, unequal
 from flowmaps.cartocss.tree import Comparison
 
 ValueKind = Literal["number", "string", "keyword", "opaque"]
@@ -33,6 +34,10 @@ class Clause:
         return self.kind == "opaque"
 
     @property
+    def is_null(self) -> bool:
+        return self.kind == "keyword" and self.value == "null"
+
+    @property
     def identity(self) -> tuple[str, str, str, float | str]:
         return (self.key, self.operator, self.kind, self.text if self.is_opaque else self.value)
 
@@ -42,7 +47,8 @@ class Clause:
         if self.operator == "=":
             return same
         if self.operator == "!=":
-            return not same
+            # In Mapnik null is neither equal nor unequal to the empty text.
+            return not same and not (self.kind == "string" and not self.value and other.is_null)
         if isinstance(self.value, str) or isinstance(other.value, str):
             return False
         return ordered(self.operator, other.value, self.value)
@@ -202,7 +208,7 @@ def _holds(clause: Clause, feature: Mapping[str, Scalar]) -> bool:
     if clause.operator == "=":
         return equal(value, constant)
     if clause.operator == "!=":
-        return not equal(value, constant)
+        return unequal(value, constant)
     return ordered(clause.operator, value, constant)
 
 

@@ -41,6 +41,7 @@ class Property:
     serialization: str
     status: str
     ignored: bool
+    inert: bool
     rewrite: Mapping[str, str]
 
     @property
@@ -91,6 +92,7 @@ def _property(symbolizer: str, xml: str, raw: Mapping[str, Any]) -> Property:
         serialization=raw.get("serialization", "attribute"),
         status=raw.get("status", "stable"),
         ignored=bool(raw.get("ignored")),
+        inert=bool(raw.get("inert")),
         rewrite=raw.get("rewrite", {}),
     )
 

@@ -42,7 +42,10 @@ def decode(text: str) -> str:
 
 
 def translate(pattern: str) -> str:
-    """Return the pattern for Python's `re`; raise `BadRegex` where it is outside of the subset."""
+    """Return the pattern for Python's `re`; raise `BadRegex` where it is outside of the subset.
+
+    Classes such as ``[:alpha:]`` know ASCII only in the result, all letters in Mapnik.
+    """
     reader = _Reader(pattern)
     flags = ""
     if pattern.startswith("(?i)"):
@@ -119,6 +122,8 @@ class _Reader:
         elif char in "^$.":
             self.at += 1
             self.out.append(char)
+            if char != "." and _REPEAT.match(self.pattern, self.at):
+                raise BadRegex(f"{char} cannot repeat")
         else:
             self.at += 1
             self.out.append(re.escape(char))

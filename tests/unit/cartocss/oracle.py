@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-Value = float | str | None
+Value = float | bool | str | None
 Feature = Mapping[str, Value]
 Drawing = list[tuple[str, dict[str, str]]]
 """Symbolizers in drawing order: name in XML, attributes."""
@@ -40,6 +40,8 @@ class Filter:
     def text(self) -> str:
         if self.value is None:
             value = "null"
+        elif isinstance(self.value, bool):
+            value = "true" if self.value else "false"
         elif isinstance(self.value, str):
             value = f'"{self.value}"'
         else:
@@ -51,12 +53,16 @@ class Filter:
 
 
 def holds(operator: str, value: Value, constant: Value) -> bool:
-    """Compare as Mapnik does: text with text, numbers with numbers, null only with null."""
+    """Compare as Mapnik does: text with text, numbers with numbers (true is 1), null only with null.
+
+    Null is neither equal nor unequal to the empty text.
+    """
+    value, constant = (float(item) if isinstance(item, bool) else item for item in (value, constant))
     if operator == "=~":
         return re.fullmatch(str(constant), "" if value is None else f"{value:g}" if isinstance(value, float) else value) is not None
     if operator in ("=", "!="):
         same = type(value) is type(constant) and value == constant
-        return same if operator == "=" else not same
+        return same if operator == "=" else not same and not (value is None and constant == "")
     if isinstance(value, float) and isinstance(constant, float):
         return {"<": value < constant, "<=": value <= constant, ">": value > constant, ">=": value >= constant}[operator]
     return False
@@ -261,7 +267,7 @@ class Oracle:
         return chosen
 
 
-_CLAUSE = re.compile(r"\(\[([^\]]+)\](?: (=|!=|<|<=|>|>=) ('(?:[^'\\]|\\.)*'|null|-?[\d.e+-]+)|\.match\('((?:[^'\\]|\\.)*)'\))\)")
+_CLAUSE = re.compile(r"\(\[([^\]]+)\](?: (=|!=|<|<=|>|>=) ('(?:[^'\\]|\\.)*'|null|true|false|-?[\d.e+-]+)|\.match\('((?:[^'\\]|\\.)*)'\))\)")
 
 
 def filter_holds(text: str, feature: Feature) -> bool:
@@ -279,6 +285,8 @@ def filter_holds(text: str, feature: Feature) -> bool:
             result = result and holds("=~", value, match[4])
         elif match[3] == "null":
             result = result and holds(match[2], value, None)
+        elif match[3] in ("true", "false"):
+            result = result and holds(match[2], value, match[3] == "true")
         elif match[3].startswith("'"):
             result = result and holds(match[2], value, match[3][1:-1])
         else:

@@ -32,6 +32,8 @@ def one_in(draw: st.DrawFn, count: int) -> bool:
 def filters(draw: st.DrawFn) -> Filter:
     if one_in(draw, 2):
         key, operator = draw(st.sampled_from(NUMERIC_KEYS)), draw(st.sampled_from(("=", "!=", *RANGES)))
+        if one_in(draw, 10):
+            return Filter(key, draw(st.sampled_from(("=", "!="))), draw(st.booleans()))
         return Filter(key, operator, draw(st.sampled_from(NUMBERS)))
     key = draw(st.sampled_from(TEXT_KEYS))
     if one_in(draw, 6):
@@ -94,7 +96,10 @@ def random_feature(source: random.Random) -> dict[str, oracle.Value]:
     feature: dict[str, oracle.Value] = {}
     for key in (*NUMERIC_KEYS, *TEXT_KEYS):
         numeric = (key in NUMERIC_KEYS) != (source.random() < 0.1)
+        value: oracle.Value
         value = source.choice(NUMBERS) + source.choice((0, 0, 0, 0.25)) if numeric else source.choice(TEXTS)
+        if numeric and source.random() < 0.1:
+            value = source.random() < 0.5
         if source.random() < 0.85:
             feature[key] = value if source.random() < 0.9 else None
     return feature
