@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
+from flowstack.deployment import Deployment, deployed
 from flowstack.kafka import Kafka
 from flowstack.keycloak import Keycloak
 from flowstack.postgres import Postgres
 from flowstack.registry import Registry
 from flowstack.stack import Stack
 
+_SERVICES = {
+    "postgres": ("postgres",),
+    "kafka": ("kafka",),
+    "registry": ("registry",),
+    "redis_url": ("redis",),
+    "keycloak": ("keycloak",),
+    "deployment": ("keycloak", "kafka", "registry", "postgres", "redis"),
+}
+"""Fixture → services that it needs."""
+NIGHTLY = os.environ.get("FLOWMAPS_TEST_NIGHTLY") == "1"
+"""Long runs of the same tests: more examples, more faults."""
+
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """The stack; asking for it starts nothing yet."""
+def nightly() -> bool:
+    return NIGHTLY
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack; what the collected tests need starts at once, in the background."""
+    wanted = {name for item in request.session.items if isinstance(item, pytest.Function) for name in item.fixturenames}
     with Stack() as running:
+        running.prefetch(*dict.fromkeys(service for name in _SERVICES if name in wanted for service in _SERVICES[name]))
         yield running
 
 
@@ -43,6 +64,13 @@ def redis_url(stack: Stack) -> str:
 @pytest.fixture(scope="session")
 def keycloak(stack: Stack) -> Keycloak:
     return stack.keycloak
+
+
+@pytest.fixture(scope="session")
+def deployment(stack: Stack) -> Iterator[Deployment]:
+    """`ingest`, two `serve` processes that share a store in Redis, and nginx before them."""
+    with deployed(stack, stack.folder / "deployment", serves=2, prefix="e2e.") as running:
+        yield running
 
 
 @pytest.fixture

@@ -17,15 +17,10 @@ REALM = "akvo"
 ROLE = "akvo_flow_maps_client"
 AUDIENCE = "flow-maps"
 SECRET = "keycloak-secret"
-WITH_ROLE, WITHOUT_ROLE, OTHER_AUDIENCE, SHORT_LIVED = (
-    "flow-maps-client",
-    "without-role",
-    "other-audience",
-    "short-lived",
-)
+WITH_ROLE, WITHOUT_ROLE, OTHER_AUDIENCE = "flow-maps-client", "without-role", "other-audience"
 
 
-def _client(name: str, audience: str, **attributes: str) -> dict[str, Any]:
+def _client(name: str, audience: str) -> dict[str, Any]:
     return {
         "clientId": name,
         "secret": SECRET,
@@ -33,7 +28,6 @@ def _client(name: str, audience: str, **attributes: str) -> dict[str, Any]:
         "standardFlowEnabled": False,
         "publicClient": False,
         "webOrigins": ["*"],
-        "attributes": attributes,
         "protocolMappers": [
             {
                 "name": "audience",
@@ -47,7 +41,7 @@ def _client(name: str, audience: str, **attributes: str) -> dict[str, Any]:
 
 def realm() -> dict[str, Any]:
     """Return the realm that is imported."""
-    roles = {WITH_ROLE: [ROLE], WITHOUT_ROLE: [], OTHER_AUDIENCE: [ROLE], SHORT_LIVED: [ROLE]}
+    roles = {WITH_ROLE: [ROLE], WITHOUT_ROLE: [], OTHER_AUDIENCE: [ROLE]}
     return {
         "realm": REALM,
         "enabled": True,
@@ -57,7 +51,6 @@ def realm() -> dict[str, Any]:
             _client(WITH_ROLE, AUDIENCE),
             _client(WITHOUT_ROLE, AUDIENCE),
             _client(OTHER_AUDIENCE, "somebody-else"),
-            _client(SHORT_LIVED, AUDIENCE, **{"access.token.lifespan": "1"}),
         ],
         "users": [
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flowstack.packages import program
@@ -14,13 +15,15 @@ _MIME = Path("/etc/nginx/mime.types")
 class Nginx:
     """A front door; *url* is its address."""
 
-    def __init__(self, folder: Path, upstream: str, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, upstreams: Sequence[str], *, port: int | None = None) -> None:
         self._folder = folder
         self._folder.mkdir(parents=True)
         self.port = port or free_port()
         text = TEMPLATE.read_text(encoding="utf-8")
+        # In production one name resolves to all of them; here each is an address of its own.
+        servers = "\n".join(f"    server {upstream} max_fails=0;" for upstream in upstreams)
+        text = text.replace("    server ${FLOWMAPS_UPSTREAM} max_fails=0;", servers)
         for name, value in (
-            ("FLOWMAPS_UPSTREAM", upstream),
             ("NGINX_LISTEN", f"127.0.0.1:{self.port}"),
             ("NGINX_RUN", str(folder)),
             ("NGINX_MIME", str(_MIME)),

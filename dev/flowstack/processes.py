@@ -131,3 +131,15 @@ def as_account(account: pwd.struct_passwd | None, command: Sequence[str | Path])
     """Return *command* so that it runs as *account*."""
     words = [str(part) for part in command]
     return words if account is None else ["runuser", "-u", account.pw_name, "--", *words]
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Return (process id, command) of every process below *pid*."""
+    found: list[tuple[int, str]] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            with contextlib.suppress(FileNotFoundError):
+                # A process may end between the two looks.
+                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found += [(child, command.strip()), *descendants(child)]
+    return found

@@ -174,18 +174,16 @@ def _interrupt(_: int, __: FrameType | None) -> NoReturn:
 def _progress() -> Any:
     from flowmaps.demo.run import Progress
 
-    bar = Bar(
-        TextColumn("  {task.description:8}"), BarColumn(), MofNCompleteColumn(), console=_console, transient=False
-    )
-    tasks: dict[str, Any] = {}
+    bars: dict[str, tuple[Bar, Any]] = {}
 
     def count(name: str, done: int, total: int) -> None:
-        if name not in tasks:
-            if not tasks:
-                bar.start()
-            tasks[name] = bar.add_task(name, total=total)
-        bar.update(tasks[name], completed=done)
-        if all(task.finished for task in bar.tasks):
+        if name not in bars:
+            bar = Bar(TextColumn("  {task.description:8}"), BarColumn(), MofNCompleteColumn(), console=_console)
+            bar.start()
+            bars[name] = bar, bar.add_task(name, total=total)
+        bar, task = bars[name]
+        bar.update(task, completed=done)
+        if done >= total:
             bar.stop()
 
     return Progress(lambda text: _console.print(f"• {text}", highlight=False, soft_wrap=True), count)

@@ -19,12 +19,14 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import extract_compact
+from prometheus_client import Counter
 
 from flowmaps.errors import Forbidden, IssuerUnavailable, Unauthenticated
 from flowmaps.settings import OidcSettings
 
 MAX_TOKEN_CHARS = 16_384
 _DISCOVERY = "/.well-known/openid-configuration"
+_FETCHES = Counter("flowmaps_issuer_fetches", "Fetches of the issuer's keys.", ["result"])
 _log = structlog.get_logger()
 
 
@@ -124,9 +126,12 @@ class TokenVerifier:
             try:
                 await self._fetch()
             except (httpx.HTTPError, ValueError, JoseError, KeyError, TypeError) as error:
+                _FETCHES.labels(result="failed").inc()
                 _log.warning("the issuer's keys cannot be fetched", error=repr(error)[:300])
                 if self._keys is None:
                     raise IssuerUnavailable("the issuer's keys cannot be fetched", retry_after_seconds=5) from error
+            else:
+                _FETCHES.labels(result="ok").inc()
         if self._keys is None:
             raise IssuerUnavailable("the issuer's keys cannot be fetched", retry_after_seconds=5)
         return self._keys

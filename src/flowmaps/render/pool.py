@@ -93,6 +93,10 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
+
     async def ask(self, payload: bytes) -> Rendered:
         if self._process.stdin is None:
             raise RuntimeError("the worker has no pipe")
@@ -195,11 +199,22 @@ class RenderPool:
                         return pending
                 await self._wake.wait()
 
+    async def _put_back(self, pending: _Pending) -> None:
+        async with self._wake:
+            self._queue.appendleft(pending)
+            _WAITING.set(len(self._queue))
+            self._wake.notify()
+
     async def _work(self, number: int, process: _Process) -> None:
         """Feed one worker for ever; replace it when it dies or is late."""
         loop = asyncio.get_running_loop()
         while True:
             pending = await self._next()
+            if process.has_ended:
+                # It died while it had nothing to do: that costs no request.
+                await self._put_back(pending)
+                process = await self._replace(number, process, "died")
+                continue
             started = loop.time()
             _DRAWING.inc()
             reason = None

@@ -139,7 +139,7 @@ document.addEventListener("keydown", (event) => { if (event.key === "Escape") cl
 function writeAddress() {
   if (!state.layergroupid) return;
   const { lat, lng } = map.getCenter();
-  const position = `${map.getZoom()}/${lat.toFixed(4)}/${lng.toFixed(4)}`;
+  const position = `${map.getZoom()}/${lat.toFixed(5)}/${lng.toFixed(5)}`;
   history.replaceState(null, "", `#${state.layergroupid}/${position}`);
 }
 
