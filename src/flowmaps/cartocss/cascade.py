@@ -6,11 +6,12 @@ same meaning into rules of which the first that holds is drawn.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowmaps.cartocss.expressions import Scalar
-from flowmaps.cartocss.filters import FilterSet
+from flowmaps.cartocss.filters import FilterSet, Identity
 from flowmaps.cartocss.reference import STYLE_LEVEL, Property
 from flowmaps.cartocss.source import Limits, Report
 from flowmaps.cartocss.tree import Declaration, FilterNode, Ruleset, Selector, Stylesheet, ZoomNode
@@ -29,18 +30,14 @@ class Assignment:
 
     declaration: Declaration
     known: Property
+    target: tuple[str, str]
+    group: tuple[str, str]
+    offset: int
 
-    @property
-    def target(self) -> tuple[str, str]:
-        return (self.declaration.instance, self.known.css)
-
-    @property
-    def group(self) -> tuple[str, str]:
-        return (self.declaration.instance, self.known.symbolizer)
-
-    @property
-    def offset(self) -> int:
-        return self.declaration.offset
+    @classmethod
+    def of(cls, declaration: Declaration, known: Property) -> Assignment:
+        instance = declaration.instance
+        return cls(declaration, known, (instance, known.css), (instance, known.symbolizer), declaration.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,35 +185,42 @@ def winners(definitions: Iterable[Styled], feature: Mapping[str, Scalar], zoom: 
     return list(chosen.values())
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Element:
-    """A filter set with the assignments chosen for it so far, each with the zooms where it wins."""
+    """A filter set with the assignments chosen for it so far, each with the zooms where it wins.
+
+    *place* orders the elements of an attachment.
+    """
 
     filters: FilterSet
     chosen: list[tuple[Assignment, int]] = field(default_factory=list)
     covered: dict[tuple[str, str], int] = field(default_factory=dict)
     any_covered: int = 0
+    place: int = 0
 
     def lacks(self, definition: Styled) -> bool:
-        return any(self._uncovered(assignment, definition.zooms) for assignment in definition.assignments)
-
-    def _uncovered(self, assignment: Assignment, zooms: int) -> int:
-        if assignment.known.is_switch:
-            zooms &= ~self.any_covered
-        return zooms & ~self.covered.get(assignment.target, 0)
+        """Tell whether *definition* would add anything."""
+        covered, zooms = self.covered, definition.zooms
+        for assignment in definition.assignments:
+            if zooms & ~covered.get(assignment.target, 0) and not (
+                assignment.known.is_switch and not zooms & ~self.any_covered
+            ):
+                return True
+        return False
 
     def absorb(self, definition: Styled) -> None:
         before = self.any_covered
         for assignment in definition.assignments:
             zooms = definition.zooms & ~(before if assignment.known.is_switch else 0)
-            zooms &= ~self.covered.get(assignment.target, 0)
+            known = self.covered.get(assignment.target, 0)
+            zooms &= ~known
             if zooms:
                 self.chosen.append((assignment, zooms))
-                self.covered[assignment.target] = self.covered.get(assignment.target, 0) | zooms
+                self.covered[assignment.target] = known | zooms
                 self.any_covered |= zooms
 
     def copy(self, filters: FilterSet) -> Element:
-        return Element(filters, list(self.chosen), dict(self.covered), self.any_covered)
+        return Element(filters, self.chosen.copy(), self.covered.copy(), self.any_covered)
 
 
 @dataclass(slots=True)
@@ -250,34 +254,99 @@ class Budget:
 def refine(definitions: Sequence[Styled], budget: Budget) -> list[Element]:
     """Return elements of which the first that holds for a feature carries exactly that feature's winners.
 
-    *definitions* belong to one attachment, most specific first.
+    *definitions* belong to one attachment, most specific first. Each definition is merged with every element that it
+    does not contradict; a new element stands right before the one that it refines.
     """
-    elements = [Element(FilterSet())]
+    elements = _Elements()
     for definition in definitions:
         if not definition.assignments:
             continue
         offset = definition.assignments[0].offset
-        budget.step(len(elements))
-        seen: set[frozenset[tuple[str, str, str, float | str]]] = set()
-        rebuilt: list[Element] = []
-        for element in elements:
-            merged = element.filters.merge(definition.filters)
-            if merged is element.filters:
-                element.absorb(definition)
-            elif merged is not None and merged.key not in seen and element.lacks(definition):
-                refined = element.copy(merged)
-                refined.absorb(definition)
-                rebuilt.append(refined)
-                seen.add(merged.key)
-            rebuilt.append(element)
+        candidates = elements.candidates(definition.filters)
+        budget.step(len(candidates))
+        seen: set[frozenset[Identity]] = set()
+        for element in candidates:
+            # Where the definition adds nothing, it need not be merged: the element stays as it is.
+            if element.lacks(definition):
+                merged = element.filters.merge(definition.filters)
+                if merged is element.filters:
+                    element.absorb(definition)
+                elif merged is not None and merged.key not in seen:
+                    refined = element.copy(merged)
+                    refined.absorb(definition)
+                    elements.insert(refined, element)
+                    seen.add(merged.key)
+                    budget.check(len(elements), offset)
             seen.add(element.filters.key)
-            if len(rebuilt) % 64 == 0:
-                budget.check(len(rebuilt), offset)
-        budget.check(len(rebuilt), offset)
-        elements = rebuilt
-    elements = [element for element in elements if element.chosen]
-    budget.elements += len(elements)
-    return _fold(elements) if len(elements) <= FOLD_LIMIT else elements
+    found = [element for element in elements.in_order() if element.chosen]
+    budget.elements += len(found)
+    return _fold(found) if len(found) <= FOLD_LIMIT else found
+
+
+_GAP = 1 << 256
+
+
+class _Elements:
+    """The elements of one attachment in order, indexed by the constants that their filters fix fields to.
+
+    The index makes many values of one field cheap: a definition for one value meets only the elements of this value
+    and those that leave the field open.
+    """
+
+    def __init__(self) -> None:
+        first = Element(FilterSet(), place=_GAP)
+        self._elements = [first]
+        self._places = [first.place]
+        self._by_constant: dict[str, dict[Identity, list[Element]]] = {}
+        self._open: dict[str, list[Element]] = {}
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def in_order(self) -> list[Element]:
+        return self._elements
+
+    def candidates(self, filters: FilterSet) -> list[Element]:
+        """Return, in order, the elements whose filters do not fix a field to another constant than *filters*."""
+        best: list[Element] | None = None
+        for name, identity in filters.equals.items():
+            if name not in self._by_constant:
+                self._by_constant[name] = {}
+                self._open[name] = []
+                for element in self._elements:
+                    self._file(name, element)
+            same, unfixed = self._by_constant[name].get(identity, []), self._open[name]
+            if best is None or len(same) + len(unfixed) < len(best):
+                best = [*same, *unfixed]
+        if best is None:
+            return self._elements.copy()
+        best.sort(key=_place)
+        return best
+
+    def _file(self, name: str, element: Element) -> None:
+        identity = element.filters.equals.get(name)
+        if identity is None:
+            self._open[name].append(element)
+        else:
+            self._by_constant[name].setdefault(identity, []).append(element)
+
+    def insert(self, element: Element, before: Element) -> None:
+        index = bisect.bisect_left(self._places, before.place)
+        low = self._places[index - 1] if index else 0
+        if before.place - low < 2:
+            for number, known in enumerate(self._elements, 1):
+                known.place = number * _GAP
+            self._places = [known.place for known in self._elements]
+            low = index * _GAP
+        element.place = (low + before.place) // 2
+        self._elements.insert(index, element)
+        self._places.insert(index, element.place)
+        for name in self._by_constant:
+            self._file(name, element)
+
+
+def _place(element: Element) -> int:
+    return element.place
 
 
 def _fold(elements: Sequence[Element]) -> list[Element]:

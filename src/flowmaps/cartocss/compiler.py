@@ -273,7 +273,7 @@ class _Compiler:
         if known.symbolizer == _MAP:
             self._note(severity, "Map properties are not permitted in other rules", declaration.offset)
             return None
-        return Assignment(declaration, known)
+        return Assignment.of(declaration, known)
 
     def _note(self, severity: Severity, text: str, offset: int | None) -> None:
         if severity == "error":
@@ -414,7 +414,7 @@ class _Compiler:
         if known.css not in _MAP_ON_SERVER:
             self.report.warn(f"{known.css} is not settable by a map here", declaration.offset)
             return
-        printed = self.use(Assignment(declaration, known))
+        printed = self.use(Assignment.of(declaration, known))
         if printed is not None and printed.text:
             block[known.xml] = printed.text
 

@@ -21,7 +21,7 @@ MAX_DEPTH: Final = 64
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d*\.?\d+(?:[eE][-+]?\d+)?(?!\.))|(?P<string>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
     r"|(?P<field>\[[^\]]+\])|(?P<variable>@[A-Za-z_]\w*)|(?P<word>[A-Za-z_]\w*)"
-    r"|(?P<op>\.match|\.replace|==|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
+    r"|(?P<op>\.match|\.replace|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
     re.DOTALL,
 )
 _WORDS: dict[str, Scalar] = {
@@ -47,7 +47,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
     "pow": (2, math.pow),
 }
 _WORD_STARTS = (*_WORDS, "not", "pi", "deg_to_rad", "rad_to_deg")
-_EQUALITY = {"=": True, "==": True, "eq": True, "is": True, "!=": False, "<>": False, "neq": False}
+_EQUALITY = {"=": True, "eq": True, "is": True, "!=": False, "<>": False, "neq": False}
 _ORDER = {"<": "<", "lt": "<", "<=": "<=", "le": "<=", ">": ">", "gt": ">", ">=": ">=", "ge": ">="}
 
 
