@@ -74,36 +74,53 @@ class _Context:
 
 def flatten(sheet: Stylesheet, report: Report, read_filter: ReadFilter, read_zoom: ReadZoom) -> list[Definition]:
     """Return every pair of a ruleset and a combination of selectors that has declarations, in source order."""
-    definitions: list[Definition] = []
+    flattening = _Flattening(report, read_filter, read_zoom)
     for ruleset in sheet.rulesets:
-        _flatten(ruleset, [_Context()], definitions, report, read_filter, read_zoom)
-    return definitions
+        flattening.flatten(ruleset, [_Context()])
+    return flattening.definitions
 
 
-def _flatten(  # noqa: PLR0917  a recursion carries its state
-    ruleset: Ruleset,
-    parents: Sequence[_Context],
-    definitions: list[Definition],
-    report: Report,
-    read_filter: ReadFilter,
-    read_zoom: ReadZoom,
-) -> None:
-    report.check_clock()
-    own = [
-        (selector, read)
-        for selector in ruleset.selectors
-        if (read := _read_selector(selector, report, read_filter, read_zoom)) is not None
-    ]
-    contexts: list[_Context] = []
-    for selector, read in own:
-        contexts += [context for parent in parents if (context := _combine(parent, selector, *read)) is not None]
-        if len(contexts) > report.limits.definitions:
-            limit = f"More than {report.limits.definitions} combinations of selectors (definitions)"
-            raise report.refuse(limit, ruleset.offset)
-    if ruleset.declarations:
+@dataclass(slots=True)
+class _Flattening:
+    """The definitions found so far, and what they count towards the limits."""
+
+    report: Report
+    read_filter: ReadFilter
+    read_zoom: ReadZoom
+    definitions: list[Definition] = field(default_factory=list)
+    combinations: int = 0
+    declarations: int = 0
+
+    def flatten(self, ruleset: Ruleset, parents: Sequence[_Context]) -> None:
+        self.report.check_clock()
+        own = [(selector, read) for selector in ruleset.selectors if (read := self._read(selector)) is not None]
+        contexts: list[_Context] = []
+        for selector, (filters, zooms) in own:
+            for parent in parents:
+                context = _combine(parent, selector, filters, zooms)
+                if context is not None:
+                    contexts.append(context)
+                    self._count(ruleset)
+        if ruleset.declarations and contexts:
+            self._define(ruleset, contexts)
+        for inner in ruleset.rulesets:
+            self.flatten(inner, contexts)
+
+    def _count(self, ruleset: Ruleset) -> None:
+        self.combinations += 1
+        limit = self.report.limits.definitions
+        if self.combinations > limit:
+            raise self.report.refuse(f"More than {limit} combinations of selectors (definitions)", ruleset.offset)
+
+    def _define(self, ruleset: Ruleset, contexts: Sequence[_Context]) -> None:
+        limit = self.report.limits.declarations
+        self.declarations += len(ruleset.declarations) * len(contexts)
+        if self.declarations > limit:
+            text = f"More than {limit} declarations in all combinations of selectors (declarations)"
+            raise self.report.refuse(text, ruleset.offset)
         position = ruleset.declarations[0].offset
         declarations = tuple(ruleset.declarations)
-        definitions += [
+        self.definitions += [
             Definition(
                 filters=context.filters,
                 zooms=context.zooms,
@@ -117,28 +134,19 @@ def _flatten(  # noqa: PLR0917  a recursion carries its state
             )
             for context in contexts
         ]
-        if len(definitions) > report.limits.definitions:
-            limit = f"More than {report.limits.definitions} combinations of selectors (definitions)"
-            raise report.refuse(limit, ruleset.offset)
-    for inner in ruleset.rulesets:
-        _flatten(inner, contexts, definitions, report, read_filter, read_zoom)
 
-
-def _read_selector(
-    selector: Selector, report: Report, read_filter: ReadFilter, read_zoom: ReadZoom
-) -> tuple[FilterSet, int] | None:
-    """Return a selector's own filters and zooms, or None where an error was noted."""
-    filters: FilterSet = FilterSet()
-    for node in selector.filters:
-        added = read_filter(filters, node)
-        if added is None:
-            return None
-        filters = added
-    zooms = ALL_ZOOMS
-    for zoom in selector.zooms:
-        zooms &= read_zoom(zoom)
-    report.check_clock()
-    return filters, zooms
+    def _read(self, selector: Selector) -> tuple[FilterSet, int] | None:
+        """Return a selector's own filters and zooms, or None where an error was noted."""
+        filters = FilterSet()
+        for node in selector.filters:
+            added = self.read_filter(filters, node)
+            if added is None:
+                return None
+            filters = added
+        zooms = ALL_ZOOMS
+        for zoom in selector.zooms:
+            zooms &= self.read_zoom(zoom)
+        return filters, zooms
 
 
 def _combine(parent: _Context, selector: Selector, filters: FilterSet, zooms: int) -> _Context | None:

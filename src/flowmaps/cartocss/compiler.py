@@ -11,6 +11,7 @@ from flowmaps.cartocss.cascade import (
     Assignment,
     Budget,
     Definition,
+    Element,
     Styled,
     flatten,
     groups,
@@ -149,6 +150,8 @@ class _Compiler:
         self.classes = classes
         self.checker = Checker(options.resolve, options.check_expression)
         self.outcomes: dict[int, _Outcome] = {}
+        # Keys are the ids of assignments, which live as long as the compiler.
+        self.symbolizers: dict[tuple[int, ...], Symbolizer | None] = {}
         self.fontsets: dict[tuple[str, ...], int] = {}
         self.filter_columns: dict[str, None] = {}
         self.columns: dict[str, None] = {}
@@ -162,7 +165,7 @@ class _Compiler:
             report.error(
                 f"Unrecognized rule: {declaration.property}. It stands outside of any block", declaration.offset
             )
-        self.evaluator = Evaluator(variables, options.reference, options.ppi)
+        self.evaluator = Evaluator(variables, options.reference, options.ppi, report.limits)
         self.definitions = flatten(sheet, report, self._read_filter, self._read_zoom)
 
     # --- filters
@@ -365,9 +368,11 @@ class _Compiler:
         map_properties = self._map_properties()
         budget = Budget(self.report)
         styles: list[Style] = []
-        for attachment in self.attachments(window):
+        # All are refined before rules are made of any, so that a style that asks for too much is refused early.
+        refined = [(attachment, refine(attachment.styled, budget)) for attachment in self.attachments(window)]
+        for attachment, elements in refined:
             attributes = self._style_attributes(attachment)
-            rules = self._rules(attachment, budget)
+            rules = self._rules(elements)
             if rules:
                 name = f"{self.layer_id}-{attachment.name}" if attachment.name else self.layer_id
                 styles.append(Style(name, attributes, tuple(rules)))
@@ -441,18 +446,19 @@ class _Compiler:
             del attributes["opacity"]
         return dict(sorted(attributes.items()))
 
-    def _rules(self, attachment: Attachment, budget: Budget) -> list[Rule]:
+    def _rules(self, elements: Sequence[Element]) -> list[Rule]:
         rules: list[Rule] = []
-        for element in refine(attachment.styled, budget):
-            budget.step(1)
+        for element in elements:
+            self.report.check_clock()
             filled = 0
+            text = element.filters.text
             for combination in split_zooms(element):
                 symbolizers = self._symbolizers(combination.assignments)
                 for mask in _runs(combination.zooms, filled):
                     max_scale, min_scale = _scales(mask)
-                    rules.append(Rule(combination.filters.text, max_scale, min_scale, symbolizers))
+                    rules.append(Rule(text, max_scale, min_scale, symbolizers))
+                    self.rules += 1
                 filled |= combination.zooms
-                self.rules += 1
                 if self.rules > self.report.limits.rules_per_map:
                     limit = f"The style needs more than {self.report.limits.rules_per_map} rules (rules_per_map)"
                     raise self.report.refuse(limit)
@@ -470,9 +476,12 @@ class _Compiler:
             self.report.error(f"Mapnik cannot read the filter {filters.text}: {str(problem)[:200]}", 0)
 
     def _symbolizers(self, assignments: Iterable[Assignment]) -> tuple[Symbolizer, ...]:
-        found = [
-            self._symbolizer(instance, symbolizer, members) for (instance, symbolizer), members in groups(assignments)
-        ]
+        found: list[Symbolizer | None] = []
+        for (instance, symbolizer), members in groups(assignments):
+            key = tuple([id(member) for member in members])
+            if key not in self.symbolizers:
+                self.symbolizers[key] = self._symbolizer(instance, symbolizer, members)
+            found.append(self.symbolizers[key])
         return tuple(symbolizer for symbolizer in found if symbolizer is not None)
 
     def _symbolizer(self, instance: str, symbolizer: str, members: Sequence[Assignment]) -> Symbolizer | None:
@@ -569,6 +578,9 @@ def _leaves_out(assignment: Assignment, value: Value) -> bool:
 
 def _runs(mask: int, filled: int) -> list[int]:
     """Split *mask* at holes that no earlier rule of the element fills."""
+    low = mask & -mask
+    if not (mask + low) & mask:
+        return [mask] if mask else []
     runs: list[int] = []
     current = 0
     for zoom in range(ZOOMS):

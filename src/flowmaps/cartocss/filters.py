@@ -8,7 +8,7 @@ Regular expressions, expressions and comparisons with a field are opaque: equal 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from flowmaps.cartocss.expressions import Scalar, compile_expression, equal, ordered, unequal
@@ -22,16 +22,19 @@ _LOWER = (">", ">=")
 Identity = tuple[str, str, str, float | str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Clause:
-    """One filter: a field compared with a constant, or an opaque text; *text* is what Mapnik reads."""
+    """One filter: a field compared with a constant, or an opaque text; *text* is what Mapnik reads.
+
+    Two clauses are the same where their identities are; a set never holds both.
+    """
 
     key: str
     operator: Comparison
     kind: ValueKind
     value: float | str
     text: str
-    identity: Identity = field(compare=False)
+    identity: Identity
 
     @property
     def is_opaque(self) -> bool:

@@ -117,6 +117,7 @@ class _Parser:
         self.text = report.text
         self.at = 0
         self.depth = 0
+        self.operators = 0
         self.declarations = 0
 
     # --- statements
@@ -167,6 +168,7 @@ class _Parser:
     def _declaration(self, match: re.Match[str], instance: str, name: str) -> Declaration:
         offset = self.at
         self.at = match.end()
+        self.operators = 0
         value = self._list()
         self._skip()
         if self.text.startswith(";", self.at):
@@ -254,6 +256,7 @@ class _Parser:
     def _filter(self, zooms: list[ZoomNode], filters: list[FilterNode]) -> None:
         offset = self.at
         self.at += 1
+        self.operators = 0
         zoom_word = self.text.startswith("zoom", self.at) and not _WORD_KEY.match(self.text, self.at + 4)
         key = self._key()
         self._skip()
@@ -316,13 +319,21 @@ class _Parser:
     def _sum(self) -> Node:
         node = self._product()
         while (operator := self._operator("+-")) is not None:
+            self._count_operator()
             right = self._product()
             node = OperationNode(operator, node, right, node.offset)
         return node
 
+    def _count_operator(self) -> None:
+        self.operators += 1
+        limit = self.report.limits.expression_operators
+        if self.operators > limit:
+            raise self.report.refuse(f"A value has more than {limit} operators (expression_operators)", self.at)
+
     def _product(self) -> Node:
         node = self._operand()
         while (operator := self._operator("*/%")) is not None:
+            self._count_operator()
             right = self._operand()
             node = OperationNode(operator, node, right, node.offset)
         return node
@@ -369,6 +380,7 @@ class _Parser:
             self.text[start + 1 : start + 2] in ("@", "[", "(") or _CALL.match(self.text, start + 1)
         ):
             self.at = start + 1
+            self._count_operator()
             return NegationNode(self._operand(), start)
         if (match := _CALL.match(self.text, start)) is not None:
             return self._call(match, start)

@@ -27,6 +27,8 @@ class Limits:
     source_bytes: int = 262_144
     block_depth: int = 32
     expression_depth: int = 32
+    expression_operators: int = 128
+    value_items: int = 1_024
     selectors_per_ruleset: int = 64
     definitions: int = 4_000
     declarations: int = 20_000

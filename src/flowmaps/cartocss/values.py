@@ -83,6 +83,7 @@ class Call:
     name: str
     arguments: tuple[Value, ...]
     family: Literal["transform", "imagefilter", "tag"]
+    size: int = 1
 
     @property
     def kind(self) -> str:
@@ -101,6 +102,7 @@ class Items:
 
     items: tuple[Value, ...]
     separator: Literal[" ", ","]
+    size: int = 1
 
     @property
     def kind(self) -> str:
@@ -122,6 +124,11 @@ class Undefined:
     @property
     def text(self) -> str:
         return ""
+
+
+def size_of(value: Value) -> int:
+    """Return how many plain values *value* holds."""
+    return value.size if isinstance(value, Items | Call) else 1
 
 
 Value = Number | String | Keyword | Field | Uri | Call | Items | Undefined | Color
