@@ -147,7 +147,10 @@ def _style(element: ET.Element, fontsets: Mapping[str, str]) -> PlainStyle:
 def _rule(element: ET.Element, fontsets: Mapping[str, str]) -> PlainRule:
     symbolizers = tuple(_symbolizer(child, fontsets) for child in element if child.tag.endswith("Symbolizer"))
     return PlainRule(
-        _text(element, "MaxScaleDenominator"), _text(element, "MinScaleDenominator"), _text(element, "Filter"), symbolizers
+        _text(element, "MaxScaleDenominator"),
+        _text(element, "MinScaleDenominator"),
+        _text(element, "Filter"),
+        symbolizers,
     )
 
 

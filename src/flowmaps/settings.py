@@ -190,6 +190,12 @@ class RenderSettings(Group):
     scale_factors: Numbers = Field((1, 2), description="Scale factors of `@2x` and the like.")
     png_options: str = Field("png", description="Mapnik's name of the default PNG encoding.")
     font_directories: Words = Field((), description="More directories of fonts.")
+    fallback_font: str = Field(
+        "DejaVu Sans Book", min_length=1, description="Face drawn for the fonts of a style that are not installed."
+    )
+    asset_directory: OptionalPath = Field(
+        None, description="Directory of the pictures that styles may use as markers, shields and patterns."
+    )
     memory_mib: int = Field(1024, ge=128, description="Address space limit of a worker above its start, in MiB.")
 
 

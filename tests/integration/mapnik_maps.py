@@ -76,7 +76,12 @@ def datasource(geometry: str, folder: Path, fields: Mapping[str, str]) -> dict[s
 
 
 def map_xml(
-    css: str, *, folder: Path | None = None, geometry: str = "", fields: Mapping[str, str] | None = None, **options: object
+    css: str,
+    *,
+    folder: Path | None = None,
+    geometry: str = "",
+    fields: Mapping[str, str] | None = None,
+    **options: object,
 ) -> str:
     """Return the XML of the map of *css*; every file that the style names becomes a marker of *folder*."""
 
@@ -86,7 +91,11 @@ def map_xml(
 
     settings = {"layer_id": "pts", "classes": ("pts", "area"), "fonts": FONTS, "resources": resolve, **options}
     style = compile_layer(css, **settings)  # type: ignore[arg-type]
-    source = datasource(geometry, folder, fields or {"name": "fig ab", "n": "3", "m": "1", "c": "#00ff00"}) if geometry and folder else {}
+    source = (
+        datasource(geometry, folder, fields or {"name": "fig ab", "n": "3", "m": "1", "c": "#00ff00"})
+        if geometry and folder
+        else {}
+    )
     return build_map([MapLayer(style, source)], limits=Limits())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from carto_peer import VERSIONS, Carto, PlainMap, plain_map
 from cartocss_corpus import CLASSES, LAYER, Sample, corpus
-from flowmaps.cartocss import MapLayer, build_map, compile_layer
+from flowmaps.cartocss import MapLayer, build_map, compile_layer, relative_names
 
 BOTH = ("0.16.3", "1.2.0")
 
@@ -25,7 +25,9 @@ class Deviation:
 
 
 DEVIATIONS = [
-    Deviation(r"switch .*|sheet #pts \{ (line: none|marker: auto|text: none).*", ("0.16.3",), "0.16.3 knows no switches"),
+    Deviation(
+        r"switch .*|sheet #pts \{ (line: none|marker: auto|text: none).*", ("0.16.3",), "0.16.3 knows no switches"
+    ),
     Deviation(
         r"newer property (?!.*-extend$|.*-smooth-algorithm$|.*-lang$|marker-spacing-offset|raster-premultiplied"
         r"|polygon-pattern-gamma-method).*",
@@ -41,9 +43,13 @@ DEVIATIONS = [
     Deviation(r"newer keywords of .*-simplify-algorithm", ("0.16.3",), "the keyword is not in the reference 3.0.6"),
     Deviation(r"newer keywords of .*-placement", BOTH, "the keyword is new in Mapnik 4 and in no reference"),
     Deviation(r"newer keywords of debug-mode", ("1.2.0",), "the keyword is new in Mapnik 4; 0.16.3 takes any word"),
-    Deviation(r"property (text|shield)-placements", BOTH, "the type simple is added, without which Mapnik ignores them"),
     Deviation(
-        r"filter \[(a=2\*3|a=@two\*3|\[a\] % 2 = 0|\[a\] \+ \[b\] > 3)\]", ("0.16.3",), "0.16.3 computes nothing in filters"
+        r"property (text|shield)-placements", BOTH, "the type simple is added, without which Mapnik ignores them"
+    ),
+    Deviation(
+        r"filter \[(a=2\*3|a=@two\*3|\[a\] % 2 = 0|\[a\] \+ \[b\] > 3)\]",
+        ("0.16.3",),
+        "0.16.3 computes nothing in filters",
     ),
     Deviation(r"filter \[\(\[a\] \+ 1\) > 3\]", BOTH, "parentheses around fields are kept"),
     Deviation(r"number 0\.05in", BOTH, "inches are converted"),
@@ -86,7 +92,8 @@ DEVIATIONS = [
 
 
 def compiled(sample: Sample) -> PlainMap:
-    return plain_map(build_map([MapLayer(compile_layer(sample.css, layer_id=LAYER, classes=CLASSES, bind_ids=False))]))
+    style = compile_layer(sample.css, layer_id=LAYER, classes=CLASSES, bind_ids=False, resources=relative_names)
+    return plain_map(build_map([MapLayer(style)]))
 
 
 @pytest.fixture(params=VERSIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowmaps.cartocss.color import Color, round_half_up
@@ -25,8 +25,8 @@ _SIZES = re.compile(r"(^|-)(width|height|size|radius)$")
 _BYTE, _SHARE, _UNIT = r"\s*\d{1,3}\s*", r"\s*\d{1,3}(?:\.\d+)?%\s*", r"\s*(?:0|1|0?\.\d+|[01]\.\d+)\s*"
 _COLOR_TEXT = re.compile(
     r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})"
-    + rf"|rgb\({_BYTE},{_BYTE},{_BYTE}\)|rgb\({_SHARE},{_SHARE},{_SHARE}\)|rgba\({_BYTE},{_BYTE},{_BYTE},{_UNIT}\)"
-    + rf"|hsl\({_BYTE},{_SHARE},{_SHARE}\)|hsla\({_BYTE},{_SHARE},{_SHARE},{_UNIT}\)"
+    rf"|rgb\({_BYTE},{_BYTE},{_BYTE}\)|rgb\({_SHARE},{_SHARE},{_SHARE}\)|rgba\({_BYTE},{_BYTE},{_BYTE},{_UNIT}\)"
+    rf"|hsl\({_BYTE},{_SHARE},{_SHARE}\)|hsla\({_BYTE},{_SHARE},{_SHARE},{_UNIT}\)"
 )
 """Colours in strings, in the forms that Mapnik reads."""
 _VARIABLE = re.compile(r"@([A-Za-z0-9_-]+)")
@@ -321,8 +321,7 @@ class Checker:
             for index, argument in enumerate(arguments):
                 if not isinstance(argument, Number) or argument.value < 0:
                     raise BadValue("the radii of agg-stack-blur are 0 or more")
-                if not argument.value.is_integer():
-                    arguments[index] = argument = Number(round_half_up(argument.value))
+                arguments[index] = Number(round_half_up(argument.value))
                 if argument.value > MAX_BLUR_PX:
                     self.warnings.append(f"the radius of agg-stack-blur is cut to {MAX_BLUR_PX}")
                     arguments[index] = Number(MAX_BLUR_PX)
@@ -406,14 +405,34 @@ def _check_variables(text: str) -> None:
             raise BadValue(f"Mapnik cannot read the variable @{match[1]}: only letters, digits and _ are allowed")
 
 
-def default_policy(name: str) -> str:
-    """Hand out relative names without ``..``; refuse everything else, so that no file of the server is reached."""
-    lowered = name.lower()
-    if lowered.startswith(("http://", "https://")):
-        raise RefusedResource(f"Unable to download '{name}': this server fetches no remote files")
+def relative_names(name: str) -> str:
+    """Hand out relative names without ``..`` as they are: for looking at a style, not for drawing it on a server."""
+    _refuse_address(name)
     parts = name.replace("\\", "/").split("/")
-    if ":" in name or name.startswith(("/", "~", "\\")) or ".." in parts or "\0" in name:
-        raise RefusedResource(f"The file '{name}' is not allowed: give a name inside the server's marker directory")
-    if parts[0].startswith("["):
-        raise RefusedResource(f"The file '{name}' is not allowed: its fixed part must come first")
+    if ":" in name or name.startswith(("/", "~", "\\")) or ".." in parts or parts[0].startswith("["):
+        raise _not_an_asset(name)
     return name
+
+
+def listed_assets(assets: Mapping[str, str]) -> Resolve:
+    """Return a resolver that hands out the files of *assets*, by name, and refuses everything else.
+
+    A field inside a name is refused too, as data could then name any file.
+    """
+
+    def resolve(name: str) -> str:
+        _refuse_address(name)
+        if name not in assets:
+            raise _not_an_asset(name)
+        return assets[name]
+
+    return resolve
+
+
+def _refuse_address(name: str) -> None:
+    if name.lower().startswith(("http://", "https://")):
+        raise RefusedResource(f"Unable to download '{name[:200]}': this server fetches no remote files")
+
+
+def _not_an_asset(name: str) -> RefusedResource:
+    return RefusedResource(f"The file '{name[:200]}' is not one of the files that styles may use here")

@@ -20,12 +20,19 @@ from flowmaps.cartocss.cascade import (
     split_zooms,
     winners,
 )
-from flowmaps.cartocss.check import BadValue, Checker, CheckExpression, Printed, Resolve, default_policy
+from flowmaps.cartocss.check import BadValue, Checker, CheckExpression, Printed, Resolve, listed_assets, relative_names
 from flowmaps.cartocss.evaluate import Evaluator, Problem, first_definitions
 from flowmaps.cartocss.expressions import Scalar, fields
 from flowmaps.cartocss.filters import FilterSet, field_clause, opaque_clause
 from flowmaps.cartocss.parser import parse
-from flowmaps.cartocss.reference import STYLE_LEVEL, Reference, load_reference
+from flowmaps.cartocss.reference import (
+    STYLE_LEVEL,
+    Property,
+    Reference,
+    color_names,
+    load_reference,
+    nearest,
+)
 from flowmaps.cartocss.regex import BadRegex, decode, translate
 from flowmaps.cartocss.source import CartoError, Limits, Message, Report, Severity, check_source, normalise
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer, scale_above
@@ -55,6 +62,7 @@ class Options:
     reference: Reference
     ppi: float
     fonts: frozenset[str] | None
+    fallback_font: str
     resolve: Resolve
     check_expression: CheckExpression | None
     strict: bool
@@ -70,47 +78,121 @@ def compile_layer(
     minzoom: float | None = None,
     maxzoom: float | None = None,
     fonts: Iterable[str] | None = None,
-    resources: Resolve | None = None,
+    fallback_font: str = FALLBACK_FONT,
+    resources: Resolve | Mapping[str, str] | None = None,
     check_expression: CheckExpression | None = None,
     ppi: float = DEFAULT_PPI,
     limits: Limits | None = None,
     strict: bool = False,
     stylesheet: str = "style0",
     bind_ids: bool = True,
+    source_positions: bool = False,
 ) -> LayerStyle:
     """Return the styles of *css* for the layer *layer_id*; raise `CartoError` with every error found.
 
     *version* is the Mapnik version that the style was written for; older ones are brought up to date first.
-    *fonts* are the face names that can be drawn: others are replaced by a fallback, or refused where *strict*.
-    *resources* turns a file name of the style into one that may be opened. *check_expression* raises on an expression
+    *fonts* are the face names that can be drawn: others are replaced by *fallback_font*, or refused where *strict*.
+    *resources* lists the files that the style may use, by the names that it uses for them, or is a function from such a
+    name to the file; without it every file is refused. *check_expression* raises on an expression
     that Mapnik refuses. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
-    *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an id
-    matches only the layer of that name.
+    *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an
+    id matches only the layer of that name. Positions in messages count in the text with its ids bound, as clients of
+    tile servers know them, or in *css* itself where *source_positions* is set.
     """
     options = Options(
         reference=load_reference(reference),
         ppi=ppi,
         fonts=None if fonts is None else frozenset(fonts),
-        resolve=resources or default_policy,
+        fallback_font=fallback_font,
+        resolve=resources if callable(resources) else listed_assets(resources or {}),
         check_expression=check_expression,
         strict=strict,
     )
-    bound = layer_id if bind_ids else None
-    report = prepare(css, version=version, layer_id=bound, limits=limits or Limits(), stylesheet=stylesheet)
+    report = prepare(
+        css,
+        version=version,
+        layer_id=layer_id,
+        bind_ids=bind_ids,
+        limits=limits or Limits(),
+        stylesheet=stylesheet,
+        source_positions=source_positions,
+    )
     compiler = _Compiler(report, options, layer_id, tuple(classes))
     return compiler.compile(_zoom_window(minzoom, maxzoom))
 
 
-def prepare(css: str, *, version: str, layer_id: str | None, limits: Limits, stylesheet: str) -> Report:
+def compile_style(
+    css: str,
+    layers: Sequence[str] | Mapping[str, Iterable[str]],
+    *,
+    fonts: Iterable[str] | None = None,
+    fallback_font: str = FALLBACK_FONT,
+    resources: Resolve | Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    strict: bool = False,
+    stylesheet: str = "style0",
+) -> list[LayerStyle]:
+    """Return the style of each layer that *css* is compiled for; raise `CartoError` with the errors of all.
+
+    *layers* are ids, or ids with their classes; an id in a selector matches the layer of that name only. For the other
+    arguments see `compile_layer`; `build_map` makes the XML of a map from the result.
+    """
+    known = layers if isinstance(layers, Mapping) else dict.fromkeys(layers, ())
+    fonts = None if fonts is None else frozenset(fonts)
+    styles: list[LayerStyle] = []
+    errors: dict[Message, None] = {}
+    for layer_id, classes in known.items():
+        try:
+            styles.append(
+                compile_layer(
+                    css,
+                    layer_id=layer_id,
+                    classes=classes,
+                    fonts=fonts,
+                    fallback_font=fallback_font,
+                    resources=resources,
+                    limits=limits,
+                    strict=strict,
+                    stylesheet=stylesheet,
+                    bind_ids=False,
+                )
+            )
+        except CartoError as error:
+            errors |= dict.fromkeys(error.messages)
+    if errors:
+        raise CartoError(list(errors))
+    return styles
+
+
+def prepare(
+    css: str,
+    *,
+    version: str,
+    layer_id: str,
+    limits: Limits,
+    stylesheet: str,
+    bind_ids: bool = True,
+    source_positions: bool = False,
+) -> Report:
     """Return the text to compile: ids renamed and the style brought up to date, with the way back for positions."""
-    check_source(css, stylesheet, limits)
-    upgraded = upgrade(normalise(css), version=version, layer_id=layer_id, stylesheet=stylesheet, limits=limits)
+    check_source(css, stylesheet, limits, layer_id)
+    bound = layer_id if bind_ids else None
+    upgraded = upgrade(
+        normalise(css),
+        version=version,
+        layer_id=bound,
+        stylesheet=stylesheet,
+        limits=limits,
+        layer=layer_id,
+        source_positions=source_positions,
+    )
     return Report(
         upgraded.text,
         stylesheet,
         limits,
         maps=upgraded.maps,
         original=upgraded.original,
+        layer=layer_id,
         warnings=list(upgraded.warnings),
     )
 
@@ -153,11 +235,14 @@ class _Compiler:
         # Keys are the ids of assignments, which live as long as the compiler.
         self.symbolizers: dict[tuple[int, ...], Symbolizer | None] = {}
         self.fontsets: dict[tuple[str, ...], int] = {}
-        self.filter_columns: dict[str, None] = {}
-        self.columns: dict[str, None] = {}
+        # Columns with the offset of their first use; those of filters come first.
+        self.filter_columns: dict[str, int] = {}
+        self.columns: dict[str, int] = {}
         self.files: dict[str, None] = {}
         self.rules = 0
         sheet = parse(report)
+        # Where something does not parse, what it would have declared is missing without its author's fault.
+        self.is_partial = bool(report.errors)
         variables, repeated = first_definitions(sheet)
         for name, offset in repeated:
             report.warn(f"variable {name} is defined before; the first definition counts", offset)
@@ -166,6 +251,7 @@ class _Compiler:
                 f"Unrecognized rule: {declaration.property}. It stands outside of any block", declaration.offset
             )
         self.evaluator = Evaluator(variables, options.reference, options.ppi, report.limits)
+        self.evaluator.broken = frozenset(sheet.broken)
         self.definitions = flatten(sheet, report, self._read_filter, self._read_zoom)
 
     # --- filters
@@ -188,18 +274,18 @@ class _Compiler:
     def _add_filter(self, filters: FilterSet, node: FilterNode, value: Value) -> FilterSet | None:
         operator = node.operator
         if isinstance(node.key, str):
-            self.filter_columns[node.key] = None
+            self.filter_columns.setdefault(node.key, node.offset)
             key = f"[{node.key}]"
         else:
             expression = self.evaluator.evaluate(node.key)
             if not isinstance(expression, Field):
                 raise Problem(f"Invalid code: {_source_of(node)}", node.offset)
             key = expression.text
-            self._note_columns(key, self.filter_columns)
+            self._note_filter_columns(key, node)
         if operator == "=~":
             return filters.add(opaque_clause(key, operator, f"({key}.match({quote(self._pattern(value, node))}))"))
         if isinstance(value, Field):
-            self._note_columns(value.text, self.filter_columns)
+            self._note_filter_columns(value.text, node)
             return filters.add(opaque_clause(key, operator, f"({key} {operator} {value.text})"))
         if operator in _ORDERING and not isinstance(value, Number):
             raise Problem(f'Cannot use operator "{operator}" with value {value.text}', node.offset)
@@ -222,7 +308,9 @@ class _Compiler:
             return value.text
         if isinstance(value, Keyword) and value.text in self.options.reference.filter_keywords:
             return value.text
-        raise Problem(f"{value.text} is not a valid keyword in a filter expression", node.offset)
+        closest = nearest(value.text, self.options.reference.filter_keywords, below=3)
+        hint = f". Did you mean {closest}?" if closest else ""
+        raise Problem(f"{value.text} is not a valid keyword in a filter expression{hint}", node.offset)
 
     def _pattern(self, value: Value, node: FilterNode) -> str:
         if not isinstance(value, String):
@@ -236,8 +324,9 @@ class _Compiler:
             raise Problem(f"The regular expression {value.text} is refused: {problem}", node.offset) from None
         return value.text
 
-    def _note_columns(self, text: str, into: dict[str, None]) -> None:
-        into.update(dict.fromkeys(fields(text)))
+    def _note_filter_columns(self, text: str, node: FilterNode) -> None:
+        for name in fields(text):
+            self.filter_columns.setdefault(name, node.offset)
 
     def _read_zoom(self, node: ZoomNode) -> int:
         try:
@@ -307,7 +396,7 @@ class _Compiler:
         except BadValue as problem:
             text = problem.text or (
                 f"Invalid value for {known.css}, the type {known.type_name} is expected. "
-                f"{value.text} (of type {value.kind}) was given."
+                f"{value.text[:200]} (of type {value.kind}) was given.{_suggestion(known, value)}"
             )
             if problem.text and not problem.text.startswith(("Invalid", "Unable", "The file", "Mapnik")):
                 text = f"Invalid value for {known.css}, {problem.text}"
@@ -324,7 +413,8 @@ class _Compiler:
             for warning in outcome.warnings:
                 self.report.warn(warning, assignment.offset)
             if outcome.printed is not None:
-                self.columns.update(dict.fromkeys(outcome.printed.columns))
+                for name in outcome.printed.columns:
+                    self.columns.setdefault(name, assignment.offset)
                 self.files.update(dict.fromkeys(outcome.printed.files))
         return outcome.printed
 
@@ -347,7 +437,8 @@ class _Compiler:
                 by_name.setdefault(definition.attachment, []).append(definition)
         found = [self._attachment(name, definitions) for name, definitions in by_name.items()]
         # Of the attachments of one comma list, which share their offset, the last is drawn first, as carto does.
-        return sorted(reversed(found), key=lambda attachment: attachment.first_offset)
+        found.reverse()
+        return sorted(found, key=lambda attachment: attachment.first_offset)
 
     def _attachment(self, name: str, definitions: Sequence[Definition]) -> Attachment:
         styled: list[Styled] = []
@@ -378,13 +469,19 @@ class _Compiler:
                 styles.append(Style(name, attributes, tuple(rules)))
         self._report_unused()
         self.report.stop()
-        columns = {**self.filter_columns, **self.columns}
+        columns = {
+            name: offset
+            for name, offset in {**self.columns, **self.filter_columns}.items()
+            if not name.startswith("mapnik::")
+        }
+        ordered = [name for name in {**self.filter_columns, **self.columns} if name in columns]
         return LayerStyle(
             layer_id=self.layer_id,
             styles=tuple(styles),
             map_properties=map_properties,
             fontsets=tuple(self.fontsets),
-            columns=tuple(name for name in columns if not name.startswith("mapnik::")),
+            columns=tuple(ordered),
+            column_uses={name: self.report.message("error", "", columns[name]) for name in ordered},
             files=tuple(self.files),
             messages=tuple(self.report.warnings),
         )
@@ -494,7 +591,9 @@ class _Compiler:
             known = assignment.known
             printed = self.use(assignment)
             if known.inert:
-                self.report.warn(f"{known.css} is read by Mapnik 4.3 but changes nothing that it draws", assignment.offset)
+                self.report.warn(
+                    f"{known.css} is read by Mapnik 4.3 but changes nothing that it draws", assignment.offset
+                )
             if known.is_switch:
                 switch = printed.text if printed else None
             elif printed is None:
@@ -514,7 +613,9 @@ class _Compiler:
         first = min(member.offset for member in members)
         self._check_symbolizer(symbolizer, members, stops, switch)
         if "placements" in attributes and attributes.setdefault("placement-type", "simple") != "simple":
-            self.report.warn(f"{symbolizer}-placements has an effect with {symbolizer}-placement-type: simple only", first)
+            self.report.warn(
+                f"{symbolizer}-placements has an effect with {symbolizer}-placement-type: simple only", first
+            )
             del attributes["placements"]
         if not any(member.known.serialization == "tag" for member in members):
             stops = ()
@@ -530,7 +631,7 @@ class _Compiler:
     ) -> None:
         given = {member.known.css for member in members}
         first = min(member.offset for member in members)
-        if switch is None:
+        if switch is None and not self.is_partial:
             for css in self.options.reference.required[symbolizer]:
                 if css not in given:
                     self.report.error(f"Property {css} required for defining {symbolizer} styles.", first)
@@ -538,7 +639,7 @@ class _Compiler:
         for rival in (f"{symbolizer}-margin", f"{symbolizer}-repeat-distance"):
             if deprecated in given and rival in given:
                 self.report.error(f"{deprecated} is deprecated and excludes {rival}", first)
-        if "raster-colorizer-default-color" not in given:
+        if "raster-colorizer-default-color" not in given and not self.is_partial:
             for stop in stops:
                 if not any(name == "color" for name, _ in stop):
                     self.report.error("a stop without colour needs raster-colorizer-default-color", first)
@@ -557,11 +658,26 @@ class _Compiler:
             if missing:
                 self.report.warn(f"font {', '.join(missing)} is not known here and is replaced", assignment.offset)
                 names = tuple(name for name in names if name in known)
-                names = tuple(dict.fromkeys((*names, FALLBACK_FONT)))
+                names = tuple(dict.fromkeys((*names, self.options.fallback_font)))
         if len(names) == 1:
             attributes["face-name"] = names[0]
             return None
         return self.fontsets.setdefault(names, len(self.fontsets))
+
+
+def _suggestion(known: Property, value: Value) -> str:
+    """Return what a mistyped keyword was probably meant to be."""
+    if not isinstance(value, Keyword | String):
+        return ""
+    words: Iterable[str] = ()
+    if isinstance(known.type, tuple):
+        words = known.type
+    elif known.type == "color":
+        words = color_names()
+    elif known.type == "boolean":
+        words = ("true", "false")
+    closest = nearest(value.text.lower(), words, below=3)
+    return f" Did you mean {closest}?" if closest and closest != value.text else ""
 
 
 def _leaves_out(assignment: Assignment, value: Value) -> bool:
@@ -629,9 +745,8 @@ def evaluate(
     bind_ids: bool = True,
 ) -> list[Drawn]:
     """Return what *css* means for one feature and zoom, by direct evaluation and without rules."""
-    bound = layer_id if bind_ids else None
-    report = prepare(css, version=version, layer_id=bound, limits=Limits(), stylesheet="style0")
-    options = Options(load_reference(), DEFAULT_PPI, None, default_policy, None, strict=False)
+    report = prepare(css, version=version, layer_id=layer_id, bind_ids=bind_ids, limits=Limits(), stylesheet="style0")
+    options = Options(load_reference(), DEFAULT_PPI, None, FALLBACK_FONT, relative_names, None, strict=False)
     compiler = _Compiler(report, options, layer_id, tuple(classes))
     drawn = [
         Drawn(attachment.name, compiler._symbolizers(winners(attachment.styled, feature, zoom)))  # noqa: SLF001

@@ -59,9 +59,12 @@ class Problem(Exception):
 class Evaluator:
     """Evaluate nodes; variables are looked up in one flat namespace, also before their definition."""
 
-    def __init__(self, variables: Mapping[str, Node], reference: Reference, ppi: float, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(
+        self, variables: Mapping[str, Node], reference: Reference, ppi: float, limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
         self._known: dict[str, Value] = {}
+        self.broken: frozenset[str] = frozenset()
         self._depth = 0
         self._variables = variables
         self._reference = reference
@@ -136,7 +139,11 @@ class Evaluator:
         if name in self._known:
             return self._known[name]
         if name not in self._variables:
-            raise Problem(f"variable {name} is undefined", offset)
+            if name in self.broken:
+                return UNDEFINED
+            closest = nearest(name, self._variables, below=3)
+            hint = f". Did you mean {closest}?" if closest else ""
+            raise Problem(f"variable {name} is undefined{hint}", offset)
         if name in self._open:
             raise Problem(f"variable {name} is recursive", offset)
         self._open.append(name)

@@ -46,7 +46,22 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
     "max": (2, max),
     "pow": (2, math.pow),
 }
-_WORD_STARTS = (*_WORDS, "not", "and", "or", "eq", "neq", "is", "lt", "le", "gt", "ge", "pi", "deg_to_rad", "rad_to_deg")
+_WORD_STARTS = (
+    *_WORDS,
+    "not",
+    "and",
+    "or",
+    "eq",
+    "neq",
+    "is",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "pi",
+    "deg_to_rad",
+    "rad_to_deg",
+)
 _EQUALITY = {"=": True, "eq": True, "is": True, "!=": False, "<>": False, "neq": False}
 _ORDER = {"<": "<", "lt": "<", "<=": "<=", "le": "<=", ">": ">", "gt": ">", ">=": ">=", "ge": ">="}
 

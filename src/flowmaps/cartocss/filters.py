@@ -71,16 +71,25 @@ class FilterSet:
 
     __slots__ = ("_fields", "_order", "equals", "key")
 
-    def __init__(
-        self,
-        order: dict[Identity, Clause] | None = None,
-        fields: dict[str, tuple[Clause, ...]] | None = None,
-        equals: dict[str, Identity] | None = None,
-    ) -> None:
-        self._order: dict[Identity, Clause] = order or {}
-        self._fields: dict[str, tuple[Clause, ...]] = fields or {}
-        self.equals: dict[str, Identity] = equals or {}
+    def __init__(self, clauses: Iterable[Clause] = ()) -> None:
+        """Hold *clauses* as they are; use `add` and `merge` for a minimal set."""
+        self._order: dict[Identity, Clause] = {clause.identity: clause for clause in clauses}
+        self._fields: dict[str, tuple[Clause, ...]] = {}
+        self.equals: dict[str, Identity] = {}
+        for clause in self._order.values():
+            if not clause.is_opaque:
+                self._fields[clause.key] = (*self._fields.get(clause.key, ()), clause)
+                if clause.operator == "=":
+                    self.equals[clause.key] = clause.identity
         self.key = frozenset(self._order)
+
+    @classmethod
+    def _made(
+        cls, order: dict[Identity, Clause], fields: dict[str, tuple[Clause, ...]], equals: dict[str, Identity]
+    ) -> FilterSet:
+        made = cls()
+        made._order, made._fields, made.equals, made.key = order, fields, equals, frozenset(order)
+        return made
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
@@ -95,10 +104,7 @@ class FilterSet:
         small, large = self.equals, other.equals
         if len(small) > len(large):
             small, large = large, small
-        for name, identity in small.items():
-            if name in large and large[name] != identity:
-                return True
-        return False
+        return any(name in large and large[name] != identity for name, identity in small.items())
 
     def add(self, clause: Clause) -> FilterSet | None:
         """Return this set with *clause*: itself where that adds nothing, None where nothing can satisfy both."""
@@ -127,9 +133,9 @@ class FilterSet:
         for clause in clauses:
             if clause.identity in order:
                 continue
-            if clause.is_opaque:
-                rivals, kept = (), ()
-            else:
+            rivals: tuple[Clause, ...] = ()
+            kept: tuple[Clause, ...] = ()
+            if not clause.is_opaque:
                 rivals = fields.get(clause.key, ())
                 decided = _narrow(rivals, clause)
                 if decided is None:
@@ -146,7 +152,7 @@ class FilterSet:
             fields[clause.key] = kept
             if kept[0].operator == "=":
                 equals[clause.key] = kept[0].identity
-        return self if order is self._order else FilterSet(order, fields, equals)
+        return self if order is self._order else FilterSet._made(order, fields, equals)
 
     def holds(self, feature: Mapping[str, Scalar]) -> bool:
         """Evaluate the set for one feature as Mapnik does."""
@@ -219,7 +225,9 @@ def _strict(clause: Clause) -> Clause:
         return clause
     head = f"([{clause.key}] "
     text = f"{head}{operator} {clause.text[len(head) + len(clause.operator) + 1 :]}"
-    return Clause(clause.key, operator, clause.kind, clause.value, text, (clause.key, operator, clause.kind, clause.value))
+    return Clause(
+        clause.key, operator, clause.kind, clause.value, text, (clause.key, operator, clause.kind, clause.value)
+    )
 
 
 def _implies(known: Clause, clause: Clause) -> bool:

@@ -71,12 +71,13 @@ class _Invalid(Exception):
 
 
 def parse(report: Report) -> Stylesheet:
-    """Return the tree of *report*'s text; syntax errors are noted there and raised together as `CartoError`."""
+    """Return the tree of *report*'s text, without what does not parse; syntax errors are noted in the report.
+
+    Raise `CartoError` at once where braces or comments are not closed, or at a limit.
+    """
     _check_structure(report)
     report.stop()
-    sheet = _Parser(report).stylesheet()
-    report.stop()
-    return sheet
+    return _Parser(report).stylesheet()
 
 
 def _check_structure(report: Report) -> None:
@@ -125,6 +126,7 @@ class _Parser:
     def stylesheet(self) -> Stylesheet:
         sheet = Stylesheet()
         while self._skip() < len(self.text):
+            match = None
             try:
                 if (match := _DEFINITION.match(self.text, self.at)) is not None:
                     sheet.variables.append(self._declaration(match, "", match[1]))
@@ -133,6 +135,8 @@ class _Parser:
                 else:
                     sheet.rulesets.append(self._ruleset())
             except _Invalid as problem:
+                if match is not None:
+                    sheet.broken.add(match[1])
                 self._recover(problem)
                 if self.text.startswith("}", self.at):
                     self.at += 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flowmaps.cartocss import CartoError, LayerStyle, compile_layer
+from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, compile_layer
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
@@ -66,16 +66,24 @@ class PreparedMap:
         return planned
 
 
-def prepare_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) -> PreparedMap:
+@dataclass(frozen=True, slots=True)
+class StyleResources:
+    """What styles may use: installed *fonts*, the one drawn for others, and *assets* by name."""
+
+    fonts: frozenset[str]
+    fallback_font: str = FALLBACK_FONT
+    assets: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare_map(document: object, *, limits: LimitSettings, resources: StyleResources) -> PreparedMap:
     """Return the map of a document; raise `InvalidMapConfig` and its kin, naming the layer."""
     config = parse_mapconfig(document, limits=limits)
-    fonts = frozenset(fonts)
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
         if layer.type != MAPNIK:
             text = f"Layers of type '{layer.type}' are not supported by this server"
             raise at_layer(InvalidMapConfig(text, kind="layer"), layer, "type")
-        layers[layer.index] = PreparedLayer(layer, _vetted(layer), _compiled(layer, fonts))
+        layers[layer.index] = PreparedLayer(layer, _vetted(layer), _compiled(layer, resources))
     return PreparedMap(config, layers)
 
 
@@ -86,7 +94,7 @@ def _vetted(layer: Layer) -> str:
         raise at_layer(error, layer, "sql") from error
 
 
-def _compiled(layer: Layer, fonts: frozenset[str]) -> LayerStyle | None:
+def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
     if layer.cartocss is None:
         return None
     try:
@@ -95,7 +103,9 @@ def _compiled(layer: Layer, fonts: frozenset[str]) -> LayerStyle | None:
             # Its place and not its own id, as styles of one map must have different names.
             layer_id=f"layer{layer.index}",
             version=layer.cartocss_version or "",
-            fonts=fonts,
+            fonts=resources.fonts,
+            fallback_font=resources.fallback_font,
+            resources=resources.assets,
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,
             stylesheet=f"style{layer.index}",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from flowmaps.errors import FlowMapsError, StoreUnavailable
-from flowmaps.maps.preparation import PreparedMap, prepare_map
+from flowmaps.maps.preparation import PreparedMap, StyleResources, prepare_map
 from flowmaps.mapstore import MapStore, StoredMap, open_map_store
 from flowmaps.render import RenderPool, TileRenderer
 from flowmaps.settings import Settings
@@ -49,7 +49,8 @@ class Services:
 
     def prepare(self, document: object) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""
-        return prepare_map(document, limits=self.settings.limit, fonts=self.pool.fonts)
+        resources = StyleResources(self.pool.fonts, self.settings.render.fallback_font, self.pool.assets)
+        return prepare_map(document, limits=self.settings.limit, resources=resources)
 
     async def load(self, token: str) -> LoadedMap:
         """Return a stored map; raise `UnknownMap`. While the store is away, maps in use go on."""

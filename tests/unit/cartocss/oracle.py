@@ -59,12 +59,17 @@ def holds(operator: str, value: Value, constant: Value) -> bool:
     """
     value, constant = (float(item) if isinstance(item, bool) else item for item in (value, constant))
     if operator == "=~":
-        return re.fullmatch(str(constant), "" if value is None else f"{value:g}" if isinstance(value, float) else value) is not None
+        return (
+            re.fullmatch(str(constant), "" if value is None else f"{value:g}" if isinstance(value, float) else value)
+            is not None
+        )
     if operator in ("=", "!="):
         same = type(value) is type(constant) and value == constant
         return same if operator == "=" else not same and not (value is None and constant == "")
     if isinstance(value, float) and isinstance(constant, float):
-        return {"<": value < constant, "<=": value <= constant, ">": value > constant, ">=": value >= constant}[operator]
+        return {"<": value < constant, "<=": value <= constant, ">": value > constant, ">=": value >= constant}[
+            operator
+        ]
     return False
 
 
@@ -90,7 +95,7 @@ class Selector:
 
     def text(self) -> str:
         parts = [f"#{name}" for name in self.ids] + [f".{name}" for name in self.classes]
-        parts += [item.text() for item in (*self.filters, *self.zooms)]
+        parts += [item.text() for item in self.filters] + [item.text() for item in self.zooms]
         return "".join(parts) + (f"::{self.attachment}" if self.attachment else "") or "*"
 
 
@@ -213,11 +218,7 @@ class Oracle:
             definitions.sort(key=lambda item: item.specificity, reverse=True)
 
     def _flatten(self, block: Block, parents: list[tuple[Selector, ...]], found: list[_Definition]) -> None:
-        own = [
-            (*parent, selector)
-            for selector in block.selectors
-            for parent in parents
-        ]
+        own = [(*parent, selector) for selector in block.selectors for parent in parents]
         # Contradictions with a parent are dropped with all that is inside.
         own = [chain for chain in own if _Definition(chain).is_possible()]
         start = len(found)
@@ -238,7 +239,9 @@ class Oracle:
         def first(name: str) -> int:
             return min(placed.place for item in self._by_attachment[name] for placed in item.declarations)
 
-        return sorted(reversed(list(self._by_attachment)), key=first)
+        names = list(self._by_attachment)
+        names.reverse()
+        return sorted(names, key=first)
 
     def draw(self, attachment: str, feature: Feature, zoom: int) -> Drawing:
         """Return what is drawn for one feature and zoom."""
@@ -267,7 +270,9 @@ class Oracle:
         return chosen
 
 
-_CLAUSE = re.compile(r"\(\[([^\]]+)\](?: (=|!=|<|<=|>|>=) ('(?:[^'\\]|\\.)*'|null|true|false|-?[\d.e+-]+)|\.match\('((?:[^'\\]|\\.)*)'\))\)")
+_CLAUSE = re.compile(
+    r"\(\[([^\]]+)\](?: (=|!=|<|<=|>|>=) ('(?:[^'\\]|\\.)*'|null|true|false|-?[\d.e+-]+)|\.match\('((?:[^'\\]|\\.)*)'\))\)"
+)
 
 
 def filter_holds(text: str, feature: Feature) -> bool:
@@ -295,9 +300,7 @@ def filter_holds(text: str, feature: Feature) -> bool:
     return result
 
 
-def draw_rules(
-    rules: Sequence[tuple[str, str | None, str | None, Drawing]], feature: Feature, zoom: int
-) -> Drawing:
+def draw_rules(rules: Sequence[tuple[str, str | None, str | None, Drawing]], feature: Feature, zoom: int) -> Drawing:
     """Return what the first rule that holds draws; a rule is (filter, largest scale, smallest scale, symbolizers)."""
     scale = EQUATOR_SCALE / 2**zoom
     for text, largest, smallest, drawing in rules:

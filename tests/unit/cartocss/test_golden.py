@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer
+from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer, relative_names
 from flowmaps.cartocss.style import LayerStyle, Rule, Style
 
 
@@ -34,7 +34,7 @@ def rules_of(style: Style) -> list[str]:
 
 
 def pts(css: str, *, layer_id: str = "pts", version: str = "3.0.12") -> LayerStyle:
-    return compile_layer(css, layer_id=layer_id, classes=["pts"], version=version)
+    return compile_layer(css, layer_id=layer_id, classes=["pts"], version=version, resources=relative_names)
 
 
 def only(css: str, *, layer_id: str = "pts", version: str = "3.0.12") -> list[str]:
