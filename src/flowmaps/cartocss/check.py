@@ -32,6 +32,7 @@ _COLOR_TEXT = re.compile(
 _VARIABLE = re.compile(r"@([A-Za-z0-9_-]+)")
 _GOOD_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLACEMENTS = re.compile(r"(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,\d+(?:\.\d+)?)*")
+_ELEMENT = re.compile(r"</?\s*(?:Format|Layout|Placement)\b", re.IGNORECASE)
 _MODES = ("discrete", "linear", "exact", "inherit", "linear-rgba", "linear-bgra")
 _TRANSFORM = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*,?")
 _BUILT_IN_SHAPES = ("shape://ellipse", "shape://arrow")
@@ -146,6 +147,10 @@ class Checker:
             if number < 0:
                 raise BadValue
             number = round_half_up(number)
+        if known.css == "buffer-size":
+            if number > MAX_BUFFER_PX:
+                self.warnings.append(f"buffer-size is cut to {MAX_BUFFER_PX}")
+            return round_half_up(min(number, MAX_BUFFER_PX))
         if _SIZES.search(known.css) and abs(number) > MAX_SIZE_PX:
             self.warnings.append(f"{known.css} is cut to {MAX_SIZE_PX}")
             return math.copysign(MAX_SIZE_PX, number)
@@ -154,10 +159,6 @@ class Checker:
             return MIN_SPACING_PX
         if known.css == "raster-colorizer-epsilon" and number <= 0:
             raise BadValue("Invalid value for raster-colorizer-epsilon, it must be above 0")
-        if known.css == "buffer-size":
-            if number > MAX_BUFFER_PX:
-                self.warnings.append(f"buffer-size is cut to {MAX_BUFFER_PX}")
-            return round_half_up(min(number, MAX_BUFFER_PX))
         return number
 
     def _boolean(self, known: Property, value: Value) -> Printed:
@@ -252,6 +253,8 @@ class Checker:
             return Printed(text)
         if known.css.endswith("wrap-character") or not text:
             return Printed(text)
+        if _ELEMENT.search(text):
+            raise BadValue(f"Invalid value for {known.css}, <Format> and other elements inside a text are not supported")
         _check_variables(text)
         if self._reads(text):
             return Printed(text, expression=True)

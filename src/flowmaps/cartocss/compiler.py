@@ -467,6 +467,10 @@ class _Compiler:
             if rules:
                 name = f"{self.layer_id}-{attachment.name}" if attachment.name else self.layer_id
                 styles.append(Style(name, attributes, tuple(rules)))
+        for attachment, _ in refined:
+            for styled in attachment.styled:
+                for assignment in styled.assignments:
+                    self.outcome(assignment)
         self._report_unused()
         self.report.stop()
         columns = {
@@ -483,7 +487,7 @@ class _Compiler:
             columns=tuple(ordered),
             column_uses={name: self.report.message("error", "", columns[name]) for name in ordered},
             files=tuple(self.files),
-            messages=tuple(self.report.warnings),
+            messages=tuple(sorted(self.report.warnings, key=lambda message: message.offset or 0)),
         )
 
     def _report_unused(self) -> None:

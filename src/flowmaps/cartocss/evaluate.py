@@ -173,6 +173,8 @@ class Evaluator:
 
     def _call(self, node: CallNode) -> Value:
         name = node.name
+        if name not in FUNCTIONS and name not in TRANSFORMS and name not in self._reference.image_filters and name != "stop":
+            raise self._unknown(node)
         arguments = tuple(self.evaluate(argument) for argument in node.arguments)
         if any(isinstance(argument, Undefined) for argument in arguments):
             return UNDEFINED
@@ -186,12 +188,10 @@ class Evaluator:
         if name in TRANSFORMS:
             _check_arity(node, TRANSFORMS[name])
             return Call(name, arguments, "transform", size)
-        if name in self._reference.image_filters:
-            arity = self._reference.image_filters[name]
-            if arity >= 0:
-                _check_arity(node, (arity,))
-            return Call(name, arguments, "imagefilter", size)
-        raise self._unknown(node)
+        arity = self._reference.image_filters[name]
+        if arity >= 0:
+            _check_arity(node, (arity,))
+        return Call(name, arguments, "imagefilter", size)
 
     def _compute(self, node: CallNode, arguments: tuple[Value, ...]) -> Value:
         try:

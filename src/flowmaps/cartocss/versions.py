@@ -27,7 +27,7 @@ _GEOMETRY_WORD = re.compile(r"\bmapnik-geometry-type\b")
 _BLOCK = re.compile(r"([^{}]*)\{([^}]*)\}")
 _MARKER = re.compile(r"(?<![\w/-])(marker-[a-rt-z-]+)(?=[ \t\n]*:)([ \t\n]*):([^;}]*)", re.IGNORECASE)
 _OPACITY = re.compile(r"(?<![\w/-])marker-opacity(?=[ \t\n]*:)")
-_SIZE = re.compile(r"(?<![\w/-])(marker-(?:width|height))[ \t\n]*:[ \t\n]*([^;{}]*)")
+_SIZE = re.compile(r"(?<![\w/-])(marker-(?:width|height))[ \t\n]*:([^;{}]*)")
 _PLAIN = re.compile(r"(['\"]?)(-?\d*\.?\d+)(px|pt|mm|cm|in|m|pc)?\1\s*")
 
 _POINT = '["mapnik::geometry_type"=1] { marker-placement:point; marker-type:ellipse; }'
