@@ -4,11 +4,12 @@ BIN := .venv/bin
 ARGS ?=
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
 
-.PHONY: help demo test check bench stack stack-down docs lock clean
+.PHONY: help demo test nightly check bench stack stack-down docs lock clean
 
 help:
 	@echo "make demo        the whole system on this machine, with real data (ARGS=\"--once --port 8000\")"
 	@echo "make test        every test, on real services that it starts and stops itself"
+	@echo "make nightly     the same tests with larger numbers"
 	@echo "make check       format, lint, types, layers"
 	@echo "make bench       figures, in bench/results"
 	@echo "make stack       all real services as in production; addresses in .stack/env"
@@ -44,6 +45,10 @@ check: .venv/development
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy src dev tests bench
 	@$(BIN)/lint-imports
+
+nightly: .venv/development
+	@PYTHONPATH=dev $(BIN)/python -m flowstack install
+	@FLOWMAPS_TEST_NIGHTLY=1 $(BIN)/python -m pytest --timeout 3600 $(ARGS)
 
 bench: .venv/development
 	@PYTHONPATH=dev $(BIN)/python -m flowstack install

@@ -239,7 +239,5 @@ def deployed(
             front=front,
             client=opened.enter_context(httpx.Client(timeout=60)),
             _registry=opened.enter_context(SchemaRegistryClient.new_client({"url": stack.registry.url})),
-            _producer=Producer(
-                {"bootstrap.servers": stack.kafka.servers, "linger.ms": 1, "message.max.bytes": 8_000_000}
-            ),
+            _producer=Producer(producer),
         )
