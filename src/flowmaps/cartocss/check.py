@@ -254,7 +254,7 @@ class Checker:
         if known.css.endswith("wrap-character") or not text:
             return Printed(text)
         if _ELEMENT.search(text):
-            raise BadValue(f"Invalid value for {known.css}, <Format> and other elements inside a text are not supported")
+            raise BadValue(f"Invalid value for {known.css}, <Format> and other elements in a text are not supported")
         _check_variables(text)
         if self._reads(text):
             return Printed(text, expression=True)

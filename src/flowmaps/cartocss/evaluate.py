@@ -173,7 +173,8 @@ class Evaluator:
 
     def _call(self, node: CallNode) -> Value:
         name = node.name
-        if name not in FUNCTIONS and name not in TRANSFORMS and name not in self._reference.image_filters and name != "stop":
+        known = (FUNCTIONS, TRANSFORMS, self._reference.image_filters, ("stop",))
+        if not any(name in names for names in known):
             raise self._unknown(node)
         arguments = tuple(self.evaluate(argument) for argument in node.arguments)
         if any(isinstance(argument, Undefined) for argument in arguments):

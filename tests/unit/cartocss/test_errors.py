@@ -120,7 +120,10 @@ def test_the_same_error_is_said_once() -> None:
         ("#pts{line-width:50%}", "Invalid value for line-width, a percentage is not allowed here"),
         ("#pts{line-width:1;;}", "style0:1:19 Invalid code: ;"),
         ("#pts{marker-fill:ramp([n], colorbrewer(Reds))}", "unknown function ramp()"),
-        ("#pts{text-name:'<Format>[n]</Format>';text-face-name:'x'}", "<Format> and other elements"),
+        (
+            "#pts{text-name:'<Format>[n]</Format>';text-face-name:'x'}",
+            "<Format> and other elements in a text are not supported",
+        ),
         ("#pts{marker-fill:#12345}", "Invalid code: #12345"),
         ("#pts{line-width:\x01 1}", "Control character U+0001 is not allowed"),
     ],
