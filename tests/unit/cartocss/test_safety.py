@@ -64,9 +64,7 @@ def test_hostile_names_filters_and_values_stay_values(text: str) -> None:
     assert [style.get("name") for style in root.iter("Style")] == ["pts"]
     (rule,) = root.iter("Rule")
     assert f"[{quoted(text)[1:-1]}] = " in (rule.findtext("Filter") or "")
-    assert [font.get("face-name") for font in root.iter("Font")][0] == (
-        text if '"' not in text else text.replace("'", "\\'")
-    )
+    assert next(root.iter("Font")).get("face-name") == (text if '"' not in text else text.replace("'", "\\'"))
     assert root.findtext("Layer/Datasource/Parameter") in (text, None)
 
 
