@@ -11,7 +11,6 @@ from flowmaps.cartocss import CartoError, Message, compile_layer, compile_style
 from flowmaps.cli import app
 from flowmaps.errors import InvalidCartoCSS
 
-
 LINE_CAP = (
     "{} Invalid value for line-cap, the type keyword (options: butt, round, square) is expected. "
     "rond (of type keyword) was given. Did you mean round?"
