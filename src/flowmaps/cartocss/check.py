@@ -68,10 +68,14 @@ class Printed:
 
 @dataclass(slots=True)
 class Checker:
-    """Print values for properties; *resolve* hands out files, *check_expression* raises on what Mapnik refuses."""
+    """Print values for properties; *resolve* hands out files, *check_expression* raises on what Mapnik refuses.
+
+    *variables* are those that are set while a map is drawn, or None where any may be.
+    """
 
     resolve: Resolve
     check_expression: CheckExpression | None
+    variables: frozenset[str] | None = None
     warnings: list[str] = field(default_factory=list)
 
     def print(self, known: Property, value: Value) -> Printed:
@@ -255,9 +259,11 @@ class Checker:
             return Printed(text)
         if _ELEMENT.search(text):
             raise BadValue(f"Invalid value for {known.css}, <Format> and other elements in a text are not supported")
-        _check_variables(text)
         if self._reads(text):
             return Printed(text, expression=True)
+        if text.lstrip().startswith("@"):
+            # Meant as a variable; an @ elsewhere, as in an address, is text like any other.
+            self._check_variables(text)
         self.warnings.append(f"{known.css} is no expression and is drawn as it is written")
         return Printed(quote(text), expression=True)
 
@@ -271,7 +277,7 @@ class Checker:
         return True
 
     def _expression(self, text: str) -> None:
-        _check_variables(text)
+        self._check_variables(text)
         if not self._reads(text):
             raise BadValue(f"Mapnik cannot read the expression {text}")
 
@@ -357,7 +363,7 @@ class Checker:
             if match is None or match[1] not in TRANSFORMS:
                 raise bad
             if _is_dynamic(match[2]):
-                _check_variables(match[2])
+                self._check_variables(match[2])
                 arguments = [part.strip() for part in match[2].split(",")]
                 readable = all(part and self._reads(part) for part in arguments)
             else:
@@ -366,6 +372,15 @@ class Checker:
             if not readable or len(arguments) not in TRANSFORMS[match[1]]:
                 raise bad
             at = match.end()
+
+    def _check_variables(self, text: str) -> None:
+        """Refuse render-time variables that Mapnik cannot read or nobody sets; text inside quotes is not looked at."""
+        for match in _VARIABLE.finditer(re.sub(r"'(?:\\.|[^'\\])*'|\[[^\]]*\]", "", text)):
+            if not _GOOD_VARIABLE.fullmatch(match[1]):
+                raise BadValue(f"Mapnik cannot read the variable @{match[1]}: only letters, digits and _ are allowed")
+            if self.variables is not None and match[1] not in self.variables:
+                known = ", ".join(f"@{name}" for name in sorted(self.variables)) or "none"
+                raise BadValue(f"Invalid value: the variable @{match[1]} is not set while drawing (known: {known})")
 
     def _stops(self, value: Value) -> Printed:
         items = value.items if isinstance(value, Items) else (value,)
@@ -399,13 +414,6 @@ def _stop_attributes(rest: Sequence[Value]) -> list[tuple[str, str]]:
 def _is_dynamic(text: str) -> bool:
     """Tell whether a string holds a field or a render-time variable."""
     return "[" in text or "@" in text
-
-
-def _check_variables(text: str) -> None:
-    """Refuse render-time variables that Mapnik cannot read; text inside quotes is not looked at."""
-    for match in _VARIABLE.finditer(re.sub(r"'(?:\\.|[^'\\])*'|\[[^\]]*\]", "", text)):
-        if not _GOOD_VARIABLE.fullmatch(match[1]):
-            raise BadValue(f"Mapnik cannot read the variable @{match[1]}: only letters, digits and _ are allowed")
 
 
 def relative_names(name: str) -> str:

@@ -66,6 +66,7 @@ class Options:
     resolve: Resolve
     check_expression: CheckExpression | None
     strict: bool
+    variables: frozenset[str] | None = None
 
 
 def compile_layer(
@@ -81,6 +82,7 @@ def compile_layer(
     fallback_font: str = FALLBACK_FONT,
     resources: Resolve | Mapping[str, str] | None = None,
     check_expression: CheckExpression | None = None,
+    variables: Iterable[str] | None = None,
     ppi: float = DEFAULT_PPI,
     limits: Limits | None = None,
     strict: bool = False,
@@ -94,7 +96,8 @@ def compile_layer(
     *fonts* are the face names that can be drawn: others are replaced by *fallback_font*, or refused where *strict*.
     *resources* lists the files that the style may use, by the names that it uses for them, or is a function from such a
     name to the file; without it every file is refused. *check_expression* raises on an expression
-    that Mapnik refuses. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
+    that Mapnik refuses. *variables* are the names of the ``@variables`` in strings that are set while drawing;
+    without it any may be used. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
     *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an
     id matches only the layer of that name. Positions in messages count in the text with its ids bound, as clients of
     tile servers know them, or in *css* itself where *source_positions* is set.
@@ -107,6 +110,7 @@ def compile_layer(
         resolve=resources if callable(resources) else listed_assets(resources or {}),
         check_expression=check_expression,
         strict=strict,
+        variables=None if variables is None else frozenset(variables),
     )
     report = prepare(
         css,
@@ -230,7 +234,7 @@ class _Compiler:
         self.options = options
         self.layer_id = layer_id
         self.classes = classes
-        self.checker = Checker(options.resolve, options.check_expression)
+        self.checker = Checker(options.resolve, options.check_expression, options.variables)
         self.outcomes: dict[int, _Outcome] = {}
         # Keys are the ids of assignments, which live as long as the compiler.
         self.symbolizers: dict[tuple[int, ...], Symbolizer | None] = {}

@@ -14,6 +14,8 @@ from flowmaps.render import MapPlan, PlannedLayer
 from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
 
+RENDER_VARIABLES = ("zoom",)
+"""What a render worker sets while it draws; styles may use it as ``'@zoom'``."""
 WORLD_TILE = TileCoord(0, 0, 0)
 
 
@@ -106,6 +108,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             fonts=resources.fonts,
             fallback_font=resources.fallback_font,
             resources=resources.assets,
+            variables=RENDER_VARIABLES,
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,
             stylesheet=f"style{layer.index}",

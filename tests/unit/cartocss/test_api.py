@@ -138,6 +138,21 @@ def test_a_sign_or_point_without_its_number_is_no_value(declaration: str) -> Non
         compile_layer(f"#pts {{ {declaration}; }}", layer_id="pts")
 
 
+def test_variables_of_the_map_are_those_that_the_server_sets() -> None:
+    css = "#pts { marker-width: '@zoom * 2'; }"
+    assert compile_layer(css, layer_id="pts", variables=["zoom"]).styles[0].rules[0].symbolizers[0].attributes == {
+        "width": "@zoom * 2"
+    }
+    with pytest.raises(CartoError, match="the variable @zoom is not set while drawing"):
+        compile_layer(css, layer_id="pts", variables=[])
+
+
+def test_an_at_sign_inside_a_text_is_text() -> None:
+    css = "#pts { text-name: 'ask info@example-shop'; text-face-name: 'x'; }"
+    style = compile_layer(css, layer_id="pts", variables=["zoom"])
+    assert style.styles[0].rules[0].symbolizers[0].text == "'ask info@example-shop'"
+
+
 def test_fonts_that_are_not_installed_become_the_fallback_of_the_operator() -> None:
     def faces(names: str, **options: object) -> tuple[object, tuple[tuple[str, ...], ...]]:
         style = compile_layer(
