@@ -37,6 +37,7 @@ from flowmaps.cartocss.tree import (
 )
 
 BLANKS: Final = " \t\n\r\f"
+_SKIPPED: Final = frozenset((*BLANKS, "/"))
 UNITS: Final = ("px", "%", "m", "cm", "mm", "in", "pt", "pc")
 
 _SKIP = re.compile(r"(?:[ \t\n\r\f]+|/\*.*?\*/|//[^\n]*)+", re.DOTALL)
@@ -464,6 +465,8 @@ class _Parser:
 
     def _skip(self) -> int:
         """Move over blanks and comments; return the new offset."""
+        if self.text[self.at : self.at + 1] not in _SKIPPED:
+            return self.at
         if (match := _SKIP.match(self.text, self.at)) is not None:
             self.at = match.end()
         return self.at
