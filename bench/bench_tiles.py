@@ -24,7 +24,7 @@ from bench.report import Report, percentile
 from flowmaps.cartocss import compile_layer
 from flowmaps.demo.places import TENANTS, read_records
 from flowmaps.render import PlannedLayer, plan_map
-from flowmaps.render.mvt import VectorLayer, vector_tile
+from flowmaps.render.vector import VectorLayer, vector_tile
 from flowmaps.smoke import sample_map
 from flowmaps.tile import TILE_PX, WORLD, TileCoord, mercator
 from flowstack.deployment import Deployment, deployed

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flowstack.deployment import Deployment, deployed
 from flowstack.kafka import Kafka
@@ -13,6 +14,8 @@ from flowstack.keycloak import Keycloak
 from flowstack.postgres import Postgres
 from flowstack.registry import Registry
 from flowstack.stack import Stack
+
+pytest_plugins = ["maps_fixtures"]
 
 _SERVICES = {
     "postgres": ("postgres",),
@@ -25,6 +28,10 @@ _SERVICES = {
 """Fixture → services that it needs."""
 NIGHTLY = os.environ.get("FLOWMAPS_TEST_NIGHTLY") == "1"
 """Long runs of the same tests: more examples, more faults."""
+
+# Machines are noisy: an example that is slow is no failure.
+settings.register_profile("flowmaps", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("flowmaps")
 
 
 @pytest.fixture(scope="session")

@@ -100,3 +100,8 @@ class Registry:
     def pause(self) -> None:
         """Stop the registry itself; `start` brings it back with what it knew."""
         self.stop()
+
+    def kill(self) -> None:
+        """End the registry as a crash would; what it had answered it keeps."""
+        self._front.stop()
+        self._server.kill()

@@ -31,6 +31,8 @@ _LATITUDE = ("latitude",)
 _CREATED = ("createdDateTime", "created_date_time")
 _UPDATED = ("lastUpdateDateTime", "last_update_date_time")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Datapoint:
     longitude: float | None
     latitude: float | None
     properties: dict[str, Any]
+    properties_json: str
+    """The properties as JSON text, made once: checking its size needs it, and storing it."""
 
     @property
     def located(self) -> bool:
@@ -69,9 +73,15 @@ def parse_datapoint(record: Mapping[str, Any]) -> Datapoint:
     latitude = _degrees(record, _LATITUDE, used, 90.0)
     if longitude is None or latitude is None:
         longitude = latitude = None
-    properties = {str(name): _plain(value, 0) for name, value in record.items() if name not in used}
-    _check_properties(properties)
-    return Datapoint(identifier, survey_id, created, updated, longitude, latitude, properties)
+    properties = {
+        # Most fields are as JSON has them: a call for each would cost more than all the rest.
+        str(name): value if value.__class__ in _AS_THEY_ARE else _plain(value, 0)
+        for name, value in record.items()
+        if name not in used
+    }
+    return Datapoint(
+        identifier, survey_id, created, updated, longitude, latitude, properties, _checked_json(properties)
+    )
 
 
 def _pick(record: Mapping[str, Any], names: Iterable[str], used: set[str]) -> tuple[str, Any]:
@@ -155,9 +165,9 @@ def _plain(value: Any, depth: int) -> Any:
     raise RecordError(f"a field is {_kind(value)}, which has no JSON form", reason="invalid-type")
 
 
-def _check_properties(properties: dict[str, Any]) -> None:
+def _checked_json(properties: dict[str, Any]) -> str:
     try:
-        text = json.dumps(properties, ensure_ascii=False)
+        text = _encode(properties)
         size = len(text.encode())
     except UnicodeEncodeError:
         raise RecordError("a field's text is no valid Unicode", reason="invalid-text") from None
@@ -168,6 +178,7 @@ def _check_properties(properties: dict[str, Any]) -> None:
     # JSON writes the character as an escape, and a text that spells the escape has its backslash doubled.
     if "\\u0000" in text and _has_nul(properties):
         raise RecordError("a field's text has the character NUL, which PostgreSQL cannot hold", reason="nul-character")
+    return text
 
 
 def _has_nul(value: Any) -> bool:

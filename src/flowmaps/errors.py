@@ -5,7 +5,9 @@
     │   ├── InvalidRequest
     │   ├── InvalidMapConfig
     │   │   ├── InvalidCartoCSS
+    │   │   │   └── InvalidRamp
     │   │   └── InvalidSQL
+    │   │       └── UnknownRelation
     │   ├── UnknownTenant
     │   ├── UnknownMap
     │   ├── UnknownFeature
@@ -22,6 +24,7 @@
     │   ├── RegistryUnavailable
     │   ├── BrokerUnavailable
     │   ├── RemoteUnavailable
+    │   │   └── RemoteTimeout
     │   ├── TenantNotReady
     │   ├── RenderQueueFull
     │   ├── RenderTimeout
@@ -34,7 +37,17 @@ Anything else that is raised is a defect: it rises, and is logged once at the bo
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+
+class Position(NamedTuple):
+    """A place in a text of the caller's; lines and columns count from 1."""
+
+    line: int
+    column: int
+
+
+START = Position(1, 1)
 
 
 class FlowMapsError(Exception):
@@ -80,14 +93,29 @@ class InvalidMapConfig(CallerError):
         self.layer_type = layer_type
         self.kind = kind
         self.subtype = subtype
+        self.position: Position | None = None
 
 
 class InvalidCartoCSS(InvalidMapConfig):
     """A layer's CartoCSS does not compile."""
 
 
+class InvalidRamp(InvalidCartoCSS):
+    """A TurboCARTO ramp cannot be resolved; *selector*, *start* and *end* say which one."""
+
+    def __init__(self, message: str, *, selector: str = "", start: Position = START, end: Position = START) -> None:
+        super().__init__(message, kind="layer", subtype="turbo-carto")
+        self.selector = selector
+        self.position = start
+        self.start = start
+        self.end = end
+
+
 class InvalidSQL(InvalidMapConfig):
-    """A layer's SQL is refused by the vetting or by PostgreSQL; *sqlstate* where the database spoke."""
+    """A layer's SQL is refused by the vetting or by PostgreSQL; *sqlstate* where the database spoke.
+
+    *cursor* is PostgreSQL's own position in the statement that it was sent, which is not the caller's text.
+    """
 
     def __init__(
         self,
@@ -103,6 +131,11 @@ class InvalidSQL(InvalidMapConfig):
             message, member=member, layer=layer, layer_id=layer_id, layer_type=layer_type, kind="layer", subtype="query"
         )
         self.sqlstate = sqlstate
+        self.cursor: int | None = None
+
+
+class UnknownRelation(InvalidSQL):
+    """A layer's SQL names a table, or its attributes name a column, that does not exist."""
 
 
 class UnknownTenant(CallerError):
@@ -181,6 +214,10 @@ class BrokerUnavailable(TemporaryError):
 
 class RemoteUnavailable(TemporaryError):
     """A remote tile or image that a layer names cannot be fetched."""
+
+
+class RemoteTimeout(RemoteUnavailable):
+    """The remote server took longer than it may."""
 
 
 class TenantNotReady(TemporaryError):

@@ -169,6 +169,10 @@ class IngestSettings(Group):
     retry_seconds: Annotated[tuple[float, ...], BeforeValidator(_words)] = Field(
         (0.1, 1, 10), description="Waits between tries of a failed database action; then the tenant is paused."
     )
+    on_gap: Literal["stop", "continue"] = Field(
+        "stop",
+        description="What a partition does whose next records Kafka no longer has: wait for `accept-gap`, or go on.",
+    )
     rejected_bytes: int = Field(
         1_048_576, ge=1024, description="A rejected record's raw bytes are kept up to this size."
     )
@@ -189,6 +193,13 @@ class RenderSettings(Group):
     mvt_buffer_size_px: int = Field(64, ge=0, le=1024, description="Buffer around a vector tile, in tile pixels.")
     scale_factors: Numbers = Field((1, 2), description="Scale factors of `@2x` and the like.")
     png_options: str = Field("png", description="Mapnik's name of the default PNG encoding.")
+    raster_formats: Words = Field(
+        ("png", "png32", "png8", "jpg", "jpeg", "webp"), description="Image formats that tiles are offered in."
+    )
+    static_deadline_seconds: float = Field(
+        50, gt=0, description="A static map not drawn by then is given up; its tiles have their own deadline."
+    )
+    static_at_once: int = Field(2, ge=1, description="Static maps drawn at the same time, per process; others wait.")
     font_directories: Words = Field((), description="More directories of fonts.")
     fallback_font: str = Field(
         "DejaVu Sans Book", min_length=1, description="Face drawn for the fonts of a style that are not installed."
@@ -207,8 +218,18 @@ class ServeSettings(Group):
     metrics_host: str = Field("127.0.0.1", description="Address of the metrics endpoint.")
     metrics_port: int = Field(9102, ge=0, le=65535, description="Port of `/metrics`; 0: any free.")
     public_url: str = Field("", description="Address as clients see it, for TileJSON; default: from the request.")
-    layer_url_hosts: Words = Field((), description="Hosts that `http` and `plain` image layers may be fetched from.")
-    enforce_map_zoom: bool = Field(False, description="Answer 404 outside the map's own `minzoom`/`maxzoom`.")
+    layer_url_hosts: Words = Field(
+        (), description="Hosts that layers may fetch images from: `host`, `host:port`, `*.domain`, or `*` for any."
+    )
+    layer_url_networks: Words = Field(
+        (), description="Private networks, as `10.0.0.0/8`, that such a host may lie in; by default none."
+    )
+    layer_url_timeout_seconds: float = Field(2, gt=0, description="Longest wait for such an image.")
+    layer_url_bytes: int = Field(2_097_152, ge=1024, description="Largest such image.")
+    layer_url_fallback_image: OptionalPath = Field(
+        None, description="Image file for `http` layers of hosts that are not listed; without one they are an error."
+    )
+    enforce_map_zoom: bool = Field(True, description="Answer 404 outside the map's own `minzoom`/`maxzoom`.")
     viewer: bool = Field(True, description="Serve the viewer page.")
 
 
@@ -228,6 +249,11 @@ class LimitSettings(Group):
     sql_bytes: int = Field(65_536, ge=256, description="Longest SQL of a layer.")
     cartocss_bytes: int = Field(262_144, ge=256, description="Longest CartoCSS of a layer.")
     maps_per_tenant: int = Field(10_000, ge=1, description="Most live maps of a tenant.")
+    named_maps_per_tenant: int = Field(4096, ge=1, description="Most named maps of a tenant.")
+    template_bytes: int = Field(262_144, ge=1024, description="Largest template of a named map, as JSON.")
+    named_map_share: float = Field(
+        0.5, gt=0, le=1, description="Part of `maps_per_tenant` up to which anybody may make instances of named maps."
+    )
     map_lifetime_seconds: int = Field(2_592_000, ge=60, description="A map unused for this long expires.")
     static_image_px: int = Field(8192, ge=16, description="Largest side of a static image, in pixels.")
     max_zoom: int = Field(30, ge=0, le=30, description="Deepest zoom of a tile address.")

@@ -20,7 +20,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from flowmaps.settings import LogSettings
 
-_TOKEN = re.compile(r"(/layergroup/[^/:?\s]{1,8})[^/:?\s]*")
+_TOKEN = re.compile(r"(/layergroup/(?:static/(?:center|bbox)/)?[^/:?\s]{1,8})[^/:?\s]*")
 
 FN_DURATION = Histogram(
     "fn_duration_seconds",
@@ -55,7 +55,7 @@ def configure_logs(settings: LogSettings, *, stream: TextIO | None = None) -> No
     if not settings.full_token:
         shared.append(_mask)
     final: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.format == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer() if settings.format == "json" else _console_renderer()
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -73,6 +73,11 @@ def configure_logs(settings: LogSettings, *, stream: TextIO | None = None) -> No
     root.setLevel(settings.level.upper())
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _console_renderer() -> structlog.dev.ConsoleRenderer:
+    # The default prints local variables with a traceback, and passwords are among them.
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def batch_size_label(size: int) -> str:

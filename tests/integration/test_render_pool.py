@@ -21,7 +21,7 @@ from flowmaps.errors import (
     RenderQueueFull,
     RenderTimeout,
 )
-from flowmaps.render import Block, MapPlan, PlannedLayer, RenderJob, RenderPool, TileRenderer, plan_map
+from flowmaps.render import Block, BlockRenderer, MapJob, MapPlan, PlannedLayer, RenderPool, plan_map
 from flowmaps.settings import RenderSettings
 from flowmaps.tile import TileCoord
 from flowstack.postgres import Postgres
@@ -58,8 +58,8 @@ def plan(database: str, sql: str = POINT, css: str = "#a { marker-fill: #f00; }"
     )
 
 
-def job(plan: MapPlan, tile: TileCoord = WORLD, **more: Any) -> RenderJob:
-    return RenderJob(plan, Block(tile, 1, 1), "png", **more)
+def job(plan: MapPlan, tile: TileCoord = WORLD, **more: Any) -> MapJob:
+    return MapJob(plan, Block(tile, 1, 1), "image", **more)
 
 
 def backends(database: str, started: datetime) -> set[int]:
@@ -155,16 +155,16 @@ async def test_a_statement_timeout_of_the_role_is_a_timeout(pool: RenderPool, da
 
 async def test_neighbours_drawn_along_answer_for_each_other(pool: RenderPool, database: str) -> None:
     """Four tiles of a block, asked for at once, are one drawing."""
-    tiles, drawn = TileRenderer(pool, metatile=2), plan(database)
+    tiles, drawn = BlockRenderer(pool, metatile=2), plan(database)
     block = [TileCoord(3, x, y) for x in (4, 5) for y in (4, 5)]
     before = _drawings()
-    await asyncio.gather(*(tiles.png(drawn, tile, freshness="1", encoding="png", scale=1) for tile in block))
-    await tiles.png(drawn, block[0], freshness="1", encoding="png", scale=1)
+    await asyncio.gather(*(tiles.image(drawn, tile, freshness="1", encoding="png", scale=1) for tile in block))
+    await tiles.image(drawn, block[0], freshness="1", encoding="png", scale=1)
     assert _drawings() == before + 1
     # Other data, other drawing.
-    await tiles.png(drawn, block[0], freshness="2", encoding="png", scale=1)
+    await tiles.image(drawn, block[0], freshness="2", encoding="png", scale=1)
     assert _drawings() == before + 2
 
 
 def _drawings() -> float:
-    return REGISTRY.get_sample_value("flowmaps_render_seconds_count", {"output": "png"}) or 0
+    return REGISTRY.get_sample_value("flowmaps_render_seconds_count", {"output": "image"}) or 0

@@ -1,12 +1,21 @@
 """Every error of ours has a status and the one shape of errors."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from flowmaps.api.answers import STATUSES, error_document, status_of
 from flowmaps.cartocss.source import CartoError, Message
-from flowmaps.errors import FlowMapsError, InvalidCartoCSS, InvalidMapConfig, InvalidSQL, RecordError, TemporaryError
+from flowmaps.errors import (
+    FlowMapsError,
+    InvalidCartoCSS,
+    InvalidMapConfig,
+    InvalidRamp,
+    InvalidSQL,
+    RecordError,
+    TemporaryError,
+)
 
 
 def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
@@ -15,10 +24,17 @@ def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
         yield from classes(child)
 
 
+MORE: dict[type[FlowMapsError], dict[str, Any]] = {
+    RecordError: {"reason": "r"},
+    InvalidRamp: {"selector": "#s", "start": {"line": 1, "column": 1}, "end": {"line": 1, "column": 9}},
+}
+"""Class → what it is made of beside its message."""
+
+
 def made(kind: type[FlowMapsError]) -> FlowMapsError:
     if issubclass(kind, CartoError):
         return kind([Message("error", "what is wrong")])
-    return kind("what is wrong", reason="r") if issubclass(kind, RecordError) else kind("what is wrong")
+    return kind("what is wrong", **MORE.get(kind, {}))
 
 
 @pytest.mark.parametrize("kind", list(classes(FlowMapsError)), ids=lambda kind: kind.__name__)

@@ -19,6 +19,7 @@ from flowmaps.errors import (
     Forbidden,
     InvalidCartoCSS,
     InvalidMapConfig,
+    InvalidRamp,
     InvalidRequest,
     InvalidSQL,
     RecordError,
@@ -28,10 +29,11 @@ from flowmaps.errors import (
     Unauthenticated,
     UnknownFeature,
     UnknownMap,
+    UnknownRelation,
     UnknownTenant,
     UnsupportedFormat,
 )
-from flowmaps.mapstore import TooManyMaps
+from flowmaps.mapstore import TooManyMaps, TooManyNamedMaps, UnknownNamedMap
 
 JSON = "application/json; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -46,6 +48,7 @@ STATUSES: Mapping[type[FlowMapsError], int] = {
     InvalidMapConfig: 400,
     InvalidCartoCSS: 400,
     InvalidSQL: 400,
+    UnknownRelation: 404,
     UnknownTenant: 400,
     UnknownMap: 400,
     UnknownFeature: 404,
@@ -55,6 +58,8 @@ STATUSES: Mapping[type[FlowMapsError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     TooManyMaps: 429,
+    TooManyNamedMaps: 409,
+    UnknownNamedMap: 404,
     CallerError: 400,
     TemporaryError: 503,
     RecordError: 500,
@@ -67,6 +72,7 @@ _KINDS: Mapping[type[FlowMapsError], str] = {
     Unauthenticated: "auth",
     Forbidden: "auth",
     TooManyMaps: "limit",
+    TooManyNamedMaps: "limit",
     TemporaryError: "limit",
     TileOutOfRange: "tile",
     UnsupportedFormat: "tile",
@@ -89,8 +95,14 @@ def _context(error: FlowMapsError) -> dict[str, Any]:
             context["subtype"] = error.subtype
         if error.layer is not None:
             context["layer"] = {"id": error.layer_id, "index": error.layer, "type": error.layer_type}
+            if isinstance(error, InvalidRamp):
+                source = {"start": error.start._asdict(), "end": error.end._asdict()}
+                context["layer"]["context"] = {"selector": error.selector, "source": source}
         if error.member is not None:
             context["member"] = error.member
+        if error.position is not None:
+            start = {"line": error.position.line, "column": error.position.column}
+            context["context"] = {"source": {"start": start}}
         if isinstance(error, InvalidSQL) and error.sqlstate is not None:
             context["sqlstate"] = error.sqlstate
     elif isinstance(error, InvalidRequest) and error.member is not None:

@@ -16,14 +16,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flowmaps import __version__
-from flowmaps.api import routes_maps, routes_system
+from flowmaps.api import routes_maps, routes_named, routes_system, routes_tiles
 from flowmaps.api.answers import error_answer, json_answer
 from flowmaps.api.auth import TokenVerifier
 from flowmaps.api.state import State
 from flowmaps.errors import FlowMapsError
 from flowmaps.maps import open_services
+from flowmaps.render.formats import FORMATS
 from flowmaps.settings import Settings, load_settings
 from flowmaps.telemetry import configure_logs
 
@@ -33,7 +35,7 @@ _LATENCY = Histogram(
     ["method", "status", "path", "format"],
     buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 5),
 )
-_FORMATS = frozenset({"png", "png32", "png8", "grid.json", "mvt"})
+_FORMATS = frozenset({*FORMATS, "static"})
 _log = structlog.get_logger()
 
 
@@ -70,17 +72,33 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_tags=[{"name": "maps"}, {"name": "tiles"}, {"name": "system"}],
+        openapi_tags=[{"name": name} for name in ("maps", "named maps", "tiles", "features", "images", "system")],
         redirect_slashes=False,
     )
     app.include_router(routes_system.router)
     app.include_router(routes_maps.router)
+    app.include_router(routes_tiles.router)
+    app.include_router(routes_named.router)
     _add_errors(app)
     _add_metrics(app)
     if settings.serve.viewer:
         _add_viewer(app, settings)
     _describe_security(app)
+    app.add_middleware(_OneSlash)
     return app
+
+
+class _OneSlash:
+    """Takes one slash from the end of a map's address, which the first servers tolerated."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.startswith("/layergroup/") and path.endswith("/"):
+            scope = {**scope, "path": path[:-1]}
+        await self._app(scope, receive, send)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -120,7 +138,9 @@ def _add_metrics(app: FastAPI) -> None:
         finally:
             tile_format = getattr(request.state, "tile_format", "")
             _LATENCY.labels(
-                method=request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other",
+                method=request.method
+                if request.method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+                else "other",
                 status=str(status),
                 path=_path_label(request.url.path, tile_format),
                 format=tile_format if tile_format in _FORMATS else "other" if tile_format else "",
@@ -133,9 +153,11 @@ def _path_label(path: str, tile_format: str) -> str:
     if path == "/create-map":
         return "create"
     if tile_format:
-        return "tile"
+        return "static" if tile_format == "static" else "tile"
     if path.startswith("/layergroup/"):
         return "layergroup"
+    if path.startswith("/named/"):
+        return "named"
     if path.startswith("/viewer"):
         return "viewer"
     return path if path in ("/healthz", "/readyz", "/version", "/openapi.json") else "other"

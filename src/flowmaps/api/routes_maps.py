@@ -1,38 +1,43 @@
-"""Routes of maps: creation, description and tiles."""
+"""Routes of whole maps: creation, description, TileJSON, deletion."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from flowmaps.api import schemas_http as schemas
-from flowmaps.api.answers import CACHE_RENEWED, CACHE_SHORT, data_answer, json_answer, with_etag
-from flowmaps.api.requests import read_json
+from flowmaps.api.addresses import public_base
+from flowmaps.api.answers import json_answer, with_etag
+from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
 from flowmaps.api.state import state_of
-from flowmaps.errors import InvalidRequest, UnsupportedFormat
-from flowmaps.maps import answer_tile, create_map, describe_map
-from flowmaps.maps.tiles import JSON, parse_tile, split_layergroupid
+from flowmaps.errors import InvalidRequest, RequestTooLarge
+from flowmaps.maps import answer_tilejson, create_map, described_map, revoke_map, with_addresses
+from flowmaps.maps.tiles import split_layergroupid
 
 router = APIRouter()
-_LAST_SEGMENT = re.compile(r"(?P<y>[^.@]*)(?:@(?P<scale>[^.@]*)x)?\.(?P<format>[^/]+)")
+NO_STORE = {"Cache-Control": "no-store"}
 
 LayergroupId = Annotated[str, Path(description="Token, or token:time, as creation returned it.")]
+Selector = Annotated[str, Path(description="`all`, a type, numbers or ids of layers, with commas between them.")]
 Callback = Annotated[str | None, Query(description="Name of a function that the answer calls (JSONP).")]
-LastSegment = Annotated[str, Path(description="Row, scale and format: `3.png`, `3@2x.png`, `3.grid.json`, `3.mvt`.")]
+Aggregation = Annotated[str | None, Query(description="`false`: points are never aggregated.")]
+Content = Annotated[
+    Literal["raster", "vector"] | None, Query(description="Which tiles to describe; default: images where there are.")
+]
 
 
 @router.post(
     "/create-map",
     summary="Create a map",
+    operation_id="create_map",
     tags=["maps"],
-    responses=schemas.answers(200, 400, 401, 403, 413, 429, 503),
+    responses=schemas.answers(200, 400, 401, 403, 404, 413, 429, 503),
     openapi_extra=schemas.CREATE_MAP,
 )
-async def create(request: Request, callback: Callback = None) -> Response:
+async def create(request: Request, callback: Callback = None, aggregation: Aggregation = None) -> Response:
     """Check a MapConfig against the tenant's data and store it; the same map gets the same token."""
     del callback  # read by the answer
     state = state_of(request)
@@ -40,86 +45,117 @@ async def create(request: Request, callback: Callback = None) -> Response:
     body = await read_json(request, most_bytes=state.services.settings.limit.body_bytes)
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be an object with topic and map", member="body")
-    created = await create_map(state.services, body.get("topic"), body.get("map"))
-    return json_answer(request, created.document, headers={"Cache-Control": "no-store"})
+    return await _created(request, body.get("topic"), body.get("map"), aggregation)
+
+
+@router.get(
+    "/create-map",
+    summary="Create a map by an address",
+    operation_id="create_map_by_address",
+    tags=["maps"],
+    responses=schemas.answers(200, 400, 401, 403, 404, 413, 429, 503),
+    openapi_extra=schemas.SECURED,
+)
+async def create_by_address(
+    request: Request,
+    topic: Annotated[str | None, Query(description="Kafka topic, which is the tenant.")] = None,
+    config: Annotated[str | None, Query(description="MapConfig as JSON.")] = None,
+    callback: Callback = None,
+    aggregation: Aggregation = None,
+) -> Response:
+    """Create a map whose MapConfig is in the address; authorised like any other creation."""
+    del callback
+    state = state_of(request)
+    await state.verifier.verify(request.headers.get("authorization"))
+    if not config:
+        raise InvalidRequest('layergroup GET needs a "config" parameter', member="config")
+    if len(config.encode("utf-8", "replace")) > state.services.settings.limit.body_bytes:
+        raise RequestTooLarge("the config is larger than a body may be")
+    try:
+        document = decode_json(config)
+    except ValueError as error:
+        raise InvalidRequest(f"SyntaxError: the config is not JSON: {error}", member="config") from error
+    return await _created(request, topic, document, aggregation)
+
+
+async def _created(request: Request, topic: object, document: object, aggregation: str | None) -> Response:
+    services = state_of(request).services
+    created = await create_map(services, topic, document, aggregation=parse_aggregation_param(aggregation))
+    body = with_addresses(public_base(request, services.settings.serve), created)
+    return json_answer(request, body, headers=NO_STORE)
 
 
 @router.api_route(
     "/layergroup/{layergroupid}",
     methods=["GET", "HEAD"],
     summary="Describe a map",
+    operation_id="describe_map",
     tags=["maps"],
-    responses=schemas.answers(200, 400, 503),
+    responses=schemas.answers(200, 400, 403, 404, 503),
 )
 async def describe(request: Request, layergroupid: LayergroupId, callback: Callback = None) -> Response:
     """Return what creation answered, with the time of the last change and the bounds of today."""
     del callback
-    token, _ = split_layergroupid(layergroupid)
-    described = await describe_map(state_of(request).services, token)
-    return json_answer(request, described.document, headers={"Cache-Control": "no-cache"})
-
-
-@router.api_route(
-    "/layergroup/{layergroupid}/{z}/{x}/{last}",
-    methods=["GET", "HEAD"],
-    summary="Tile of a map",
-    tags=["tiles"],
-    responses=schemas.tile_answers(),
-)
-async def tile(  # noqa: PLR0917  the parts of an address
-    request: Request, layergroupid: LayergroupId, z: str, x: str, last: LastSegment, callback: Callback = None
-) -> Response:
-    """Return a tile of all mapnik layers."""
-    del callback
-    return await _tile(request, layergroupid, None, z, x, last)
-
-
-@router.api_route(
-    "/layergroup/{layergroupid}/{layer}/{z}/{x}/{last}",
-    methods=["GET", "HEAD"],
-    summary="Tile of some layers",
-    tags=["tiles"],
-    responses=schemas.tile_answers(),
-)
-async def layer_tile(  # noqa: PLR0917  the parts of an address
-    request: Request,
-    layergroupid: LayergroupId,
-    layer: Annotated[str, Path(description="`all`, a type, numbers or ids of layers, with commas between them.")],
-    z: str,
-    x: str,
-    last: LastSegment,
-    callback: Callback = None,
-) -> Response:
-    """Return a tile of the selected layers."""
-    del callback
-    return await _tile(request, layergroupid, layer, z, x, last)
-
-
-async def _tile(  # noqa: PLR0917  the parts of an address
-    request: Request, layergroupid: str, selector: str | None, z: str, x: str, last: str
-) -> Response:
-    match = _LAST_SEGMENT.fullmatch(last)
-    if match is None:
-        raise UnsupportedFormat("the address ends without a format", not_found=True)
     services = state_of(request).services
-    request.state.tile_format = match["format"]
-    address = parse_tile(z, x, match["y"], max_zoom=services.settings.limit.max_zoom)
-    answered = await answer_tile(
-        services, layergroupid, selector, address, match["format"], scale=_scale(match["scale"])
-    )
-    headers = {"Cache-Control": CACHE_RENEWED if ":" in layergroupid else CACHE_SHORT}
-    if answered.is_empty is not None:
-        headers["x-tilelive-contains-data"] = "false" if answered.is_empty else "true"
-    if answered.is_empty:
-        return Response(status_code=204, headers=headers)
-    if answered.content_type == JSON:
-        return with_etag(request, data_answer(request, answered.body, headers=headers))
-    return with_etag(request, Response(answered.body, 200, headers, answered.content_type))
+    token, _ = split_layergroupid(layergroupid)
+    described = await described_map(services, token)
+    body = with_addresses(public_base(request, services.settings.serve), described)
+    return with_etag(request, json_answer(request, body, headers={"Cache-Control": "no-cache"}))
 
 
-def _scale(text: str | None) -> int:
-    if not text:
-        return 1
-    if not text.isascii() or not text.isdigit() or len(text) > 2:
-        raise UnsupportedFormat("Tile with specified resolution not found", not_found=True)
-    return int(text)
+@router.delete(
+    "/layergroup/{layergroupid}",
+    summary="Revoke a map",
+    operation_id="revoke_map",
+    tags=["maps"],
+    status_code=204,
+    responses={204: {"description": "The map is gone."}, **schemas.answers(400, 401, 403, 503)},
+    openapi_extra=schemas.SECURED,
+)
+async def revoke(request: Request, layergroupid: LayergroupId) -> Response:
+    """Take a map back; its token is unknown from then on. Authorised like creation."""
+    state = state_of(request)
+    await state.verifier.verify(request.headers.get("authorization"))
+    await revoke_map(state.services, layergroupid)
+    return Response(status_code=204, headers=NO_STORE)
+
+
+@router.api_route(
+    "/layergroup/{layergroupid}/tilejson.json",
+    methods=["GET", "HEAD"],
+    summary="TileJSON of a map",
+    operation_id="map_tilejson",
+    tags=["maps"],
+    responses=schemas.tilejson_answers(),
+)
+async def map_tilejson(
+    request: Request, layergroupid: LayergroupId, content: Content = None, callback: Callback = None
+) -> Response:
+    """Return where the tiles of the map are, for clients that read TileJSON."""
+    del callback
+    return await _tilejson(request, layergroupid, None, content)
+
+
+@router.api_route(
+    "/layergroup/{layergroupid}/{layer}/tilejson.json",
+    methods=["GET", "HEAD"],
+    summary="TileJSON of some layers",
+    operation_id="layer_tilejson",
+    tags=["maps"],
+    responses=schemas.tilejson_answers(),
+)
+async def layer_tilejson(
+    request: Request, layergroupid: LayergroupId, layer: Selector, content: Content = None, callback: Callback = None
+) -> Response:
+    """Return where the tiles of the selected layers are."""
+    del callback
+    return await _tilejson(request, layergroupid, layer, content)
+
+
+async def _tilejson(
+    request: Request, layergroupid: str, selector: str | None, content: Literal["raster", "vector"] | None
+) -> Response:
+    services = state_of(request).services
+    base = public_base(request, services.settings.serve)
+    document = await answer_tilejson(services, layergroupid, base, selector, content)
+    return with_etag(request, json_answer(request, document, headers={"Cache-Control": "no-cache"}))

@@ -13,6 +13,7 @@ from flowmaps.cartocss.reference import Property, Reference, load_reference, pro
 from flowmaps.cartocss.source import CartoError, Limits, Message
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer
 from flowmaps.cartocss.stylesheet import columns, parse
+from flowmaps.cartocss.torque import TorqueStyle, compile_torque
 from flowmaps.cartocss.versions import upgrade
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "Rule",
     "Style",
     "Symbolizer",
+    "TorqueStyle",
     "build_map",
     "columns",
     "compile_layer",
     "compile_style",
+    "compile_torque",
     "evaluate",
     "listed_assets",
     "load_reference",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as Spec  # type: ignore[attr-defined]  # public, but not in its __all__
 
 from flowmaps.errors import BrokerUnavailable, ConfigurationError
 from flowmaps.settings import Settings
@@ -20,11 +23,11 @@ _log = logging.getLogger("kafka")
 
 @dataclass(frozen=True, slots=True)
 class LogRange:
-    """What Kafka holds of a partition: offsets from *low*, before *high*; *committed* is our group's, if it has one."""
+    """What Kafka holds of a partition: offsets from *low*, before *high*; *committed* by us, or None."""
 
     low: int
     high: int
-    committed: int | None
+    committed: int | None = None
 
 
 def kafka_config(settings: Settings) -> dict[str, Any]:
@@ -86,23 +89,96 @@ def topic_pattern(pattern: str) -> str:
     return f"^({pattern})$"
 
 
-def cluster_id(consumer: Consumer) -> str:
-    """Return the Kafka cluster's own id; raise `BrokerUnavailable`."""
-    with translate_kafka_errors():
-        return str(consumer.list_topics(timeout=_TIMEOUT_SECONDS).cluster_id or "")
+class Observer:
+    """Asks Kafka questions, from any thread, on connections of its own.
+
+    On the consumer's connection they would queue behind its long fetches.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = open_consumer(settings)
+        self._admin = AdminClient(kafka_config(settings), logger=_log)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def cluster_id(self) -> str:
+        """Return the Kafka cluster's own id; raise `BrokerUnavailable`."""
+        with translate_kafka_errors():
+            return str(self._consumer.list_topics(timeout=_TIMEOUT_SECONDS).cluster_id or "")
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return Kafka's own ids of those *topics* that are there; raise `BrokerUnavailable`.
+
+        Empty where the cluster names no controller, which knows the ids: librdkafka's in-process broker has none.
+        """
+        wanted = sorted(set(topics))
+        if not wanted:
+            return {}
+        with translate_kafka_errors():
+            cluster = self._consumer.list_topics(wanted[0], timeout=_TIMEOUT_SECONDS)
+        if cluster.controller_id not in cluster.brokers:
+            return dict.fromkeys(wanted, "")
+        asked = self._admin.describe_topics(TopicCollection(wanted), request_timeout=_TIMEOUT_SECONDS)
+        ids = {}
+        for topic, future in asked.items():
+            try:
+                with translate_kafka_errors():
+                    ids[topic] = str(future.result().topic_id)
+            except BrokerUnavailable as error:
+                if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return ids
+
+    def log_range(self, topic: str, partition: int, *, mark: str) -> LogRange:
+        """Ask what Kafka holds of a partition, and what was committed with *mark*; raise `BrokerUnavailable`."""
+        place = TopicPartition(topic, partition)
+        with translate_kafka_errors():
+            bounds = self._consumer.get_watermark_offsets(place, timeout=_TIMEOUT_SECONDS)
+            committed = self._consumer.committed([place], timeout=_TIMEOUT_SECONDS)[0]
+        if bounds is None:
+            raise BrokerUnavailable("Kafka does not say what a partition holds")
+        if committed.error:
+            raise BrokerUnavailable(f"Kafka does not say what is committed: {committed.error.str()}")
+        ours = committed.offset > OFFSET_INVALID and committed.metadata == mark
+        return LogRange(bounds[0], bounds[1], committed.offset if ours else None)
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the topic's partitions, none where there is no such topic; raise `BrokerUnavailable`."""
+        with translate_kafka_errors():
+            found = self._consumer.list_topics(topic, timeout=_TIMEOUT_SECONDS).topics[topic]
+        return sorted(found.partitions)
+
+    def offset_at(self, topic: str, partition: int, time_ms: int) -> int | None:
+        """Return the offset of the first record at or after a time since 1970; None where there is none."""
+        with translate_kafka_errors():
+            asked = [TopicPartition(topic, partition, time_ms)]
+            found = self._consumer.offsets_for_times(asked, timeout=_TIMEOUT_SECONDS)[0]
+        return int(found.offset) if found.offset >= 0 else None
+
+    def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the offset after the last record of each (topic, partition) whose leader says so in time."""
+        latest = Spec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(topic, partition): latest for topic, partition in places}
+        if not wanted:
+            return {}
+        found = {}
+        for place, future in self._admin.list_offsets(wanted, request_timeout=_TIMEOUT_SECONDS).items():
+            try:
+                found[place.topic, place.partition] = int(future.result().offset)
+            except KafkaException as error:
+                _log.debug("the end of %s is not known: %s", place, error)
+        return found
 
 
-def log_range(consumer: Consumer, topic: str, partition: int) -> LogRange:
-    """Ask the broker what it holds of a partition; raise `BrokerUnavailable`."""
-    place = TopicPartition(topic, partition)
-    with translate_kafka_errors():
-        bounds = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_SECONDS)
-        committed = consumer.committed([place], timeout=_TIMEOUT_SECONDS)[0]
-    if bounds is None:
-        raise BrokerUnavailable("Kafka does not say what a partition holds")
-    if committed.error:
-        raise BrokerUnavailable(f"Kafka does not say what is committed: {committed.error.str()}")
-    return LogRange(bounds[0], bounds[1], committed.offset if committed.offset > OFFSET_INVALID else None)
+def _code(error: BrokerUnavailable) -> int | None:
+    cause = error.__cause__
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
 
 
 @contextmanager

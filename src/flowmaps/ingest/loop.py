@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, wait
 
 import structlog
@@ -13,12 +13,13 @@ from confluent_kafka import TopicPartition as Place
 
 from flowmaps.errors import BrokerUnavailable, FlowMapsError
 from flowmaps.ingest import metrics
-from flowmaps.ingest.apply import FencedError
+from flowmaps.ingest.claims import FencedError
 from flowmaps.ingest.health import Health
 from flowmaps.ingest.kafka import topic_pattern
 from flowmaps.ingest.plan import Record
-from flowmaps.ingest.topics import Partition, Running, TopicState
-from flowmaps.ingest.work import Done, Job
+from flowmaps.ingest.topics import ALL_BYTES, STOPPED_SECONDS, Lane, Partition, Running, TopicState
+from flowmaps.ingest.watch import Watch
+from flowmaps.ingest.work import Done, InterruptedJobError, Job, NeedsTenantError
 from flowmaps.settings import Settings
 from flowmaps.tenants import our_error
 
@@ -39,18 +40,23 @@ class IngestLoop:
         settings: Settings,
         consumer: Consumer,
         work: Callable[[Job], Done],
-        executor: Executor,
-        health: Health,
         *,
+        executors: Mapping[Lane, Executor],
+        health: Health,
+        watch: Watch,
+        mark: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._consumer = consumer
         self._work = work
-        self._executor = executor
+        self._executors = executors
         self._health = health
+        self._watch = watch
+        self._mark = mark
         self._clock = clock
         self._topics: dict[str, TopicState] = {}
+        self._crowded = False
         self._measured = 0.0
         self._defect: Exception | None = None
 
@@ -64,12 +70,13 @@ class IngestLoop:
         )
         while not stop.is_set():
             self._read()
+            self._look_again()
             self._finish_jobs()
             self._start_jobs()
             self._measure()
             self._health.beat(
                 assigned=sum(len(state.partitions) for state in self._topics.values()),
-                problems={state.topic: state.problem for state in self._topics.values() if state.problem},
+                problems={state.topic: trouble for state in self._topics.values() if (trouble := state.trouble)},
             )
             if self._defect is not None:
                 raise self._defect
@@ -110,7 +117,7 @@ class IngestLoop:
                 time_ms if kind != TIMESTAMP_NOT_AVAILABLE else None,
             )
         )
-        if state.full and not state.paused:
+        if not state.paused and state.full(crowded=self._crowded):
             state.paused = True
             self._consumer.pause(self._places(state))
 
@@ -126,9 +133,20 @@ class IngestLoop:
             return
         _log.warning("Kafka reports a problem", topic=topic, partition=partition, error=error.str())
 
+    def _look_again(self) -> None:
+        """Claim anew what an operator, or the cluster, has changed."""
+        for topic in self._watch.changed():
+            state = self._topics.get(topic)
+            if state is None:
+                continue
+            _log.info("the topic or its tenant changed", topic=topic)
+            state.refresh = True
+            state.not_before = 0.0
+            self._unclaim(state, list(state.partitions.values()))
+
     def _unclaim(self, state: TopicState, parts: list[Partition]) -> None:
         for part in parts:
-            part.ready, part.claim, part.seek_to = False, None, None
+            part.ready, part.claim, part.seek_to, part.claim_at = False, None, None, 0.0
         state.drop(part.number for part in parts)
         self._consumer.pause([Place(state.topic, part.number) for part in parts])
 
@@ -169,14 +187,15 @@ class IngestLoop:
 
     def _start_jobs(self) -> None:
         now = self._clock()
+        self._crowded = sum(state.waiting_bytes for state in self._topics.values()) > ALL_BYTES
         for state in self._topics.values():
             self._seek(state)
-            if state.paused and state.low:
+            if state.paused and state.low(crowded=self._crowded):
                 state.paused = False
                 self._consumer.resume(self._places(state))
             job = state.next_job(now)
             if job is not None:
-                state.start(job, self._executor.submit(self._work, job))
+                state.start(job, self._executors[state.lane].submit(self._work, job), now)
 
     def _seek(self, state: TopicState) -> None:
         for part in state.partitions.values():
@@ -206,32 +225,63 @@ class IngestLoop:
 
     def _finish(self, state: TopicState, running: Running, future: Future[Done], *, last: bool) -> None:
         error = future.exception()
+        if isinstance(error, InterruptedJobError):
+            claims = error.rest.claims
+            done = Done(claims, {number: claim.next_offset for number, claim in claims.items()})
+            self._moved(state, running, done, last=last)
+            running.job, error = error.rest, error.__cause__
         if error is None:
             self._succeeded(state, running, future.result(), last=last)
         elif isinstance(error, FencedError):
             metrics.FENCED.labels(topic=state.topic).inc()
             _log.warning("fenced", topic=state.topic, partitions=sorted(error.partitions))
             ours = state.still_ours(running)
-            state.retry = tuple(record for record in running.job.records if record.partition in ours)
+            state.keep(running)
             self._unclaim(state, [part for number, part in ours.items() if number in error.partitions])
             state.not_before = self._clock() + _REST_AFTER_FENCE_SECONDS
+        elif isinstance(error, NeedsTenantError):
+            state.keep(running)
+            state.lane = "creating"
         else:
             self._failed(state, running, error)
 
     def _succeeded(self, state: TopicState, running: Running, done: Done, *, last: bool) -> None:
-        state.succeeded()
+        now = self._clock()
+        state.succeeded(now - running.started)
         metrics.PAUSED.labels(topic=state.topic).set(0)
         ours = state.still_ours(running)
+        if done.reclaim:
+            self._unclaim(state, list(state.partitions.values()))
+            return
+        for number in running.job.unclaimed & ours.keys():
+            self._claimed(state, ours[number], done, now)
+        self._moved(state, running, done, last=last)
+
+    def _moved(self, state: TopicState, running: Running, done: Done, *, last: bool) -> None:
+        """Take over how far the job's records are stored, and tell Kafka."""
         commits = []
-        for number, part in ours.items():
+        for number, part in state.still_ours(running).items():
+            if number in running.job.unclaimed or not part.ready:
+                # Claimed by this job, or to be claimed anew: where to go on is for that claim to say.
+                continue
             part.claim = done.claims.get(number, part.claim)
             part.next_offset = done.next_offsets.get(number, part.next_offset)
-            if number in running.job.unclaimed:
-                part.seek_to = part.next_offset
-            elif part.next_offset is not None:
-                commits.append(Place(state.topic, number, part.next_offset))
+            if part.next_offset is not None:
+                commits.append(Place(state.topic, number, part.next_offset, self._mark))
         if commits:
             self._commit(commits, last=last)
+
+    def _claimed(self, state: TopicState, part: Partition, done: Done, now: float) -> None:
+        """Read on where the claim says, or stop there."""
+        part.claim = done.claims.get(part.number)
+        part.next_offset = done.next_offsets[part.number]
+        part.end = done.ends.get(part.number, 0)
+        part.gap = done.gaps.get(part.number)
+        metrics.STOPPED.labels(topic=state.topic, partition=str(part.number)).set(part.gap is not None)
+        if part.gap is None:
+            part.seek_to = part.next_offset
+        else:
+            part.claim_at = now + STOPPED_SECONDS
 
     def _commit(self, places: list[Place], *, last: bool) -> None:
         """Tell Kafka as well where we are; on the way out, wait until it knows."""
@@ -270,6 +320,8 @@ class IngestLoop:
         if now - self._measured < _METRICS_SECONDS:
             return
         self._measured = now
+        self._watch.follow((state.topic, number) for state in self._topics.values() for number in state.partitions)
+        metrics.ASSIGNED.set(sum(len(state.partitions) for state in self._topics.values()))
         for state in self._topics.values():
             behind = [self._lag(state.topic, part) for part in state.partitions.values()]
             if not any(behind) and all(part.ready for part in state.partitions.values()):
@@ -281,9 +333,12 @@ class IngestLoop:
 
     def _lag(self, topic: str, part: Partition) -> int:
         bounds = self._consumer.get_watermark_offsets(Place(topic, part.number), cached=True)
-        if bounds is None or bounds[1] < 0 or part.next_offset is None:
+        if part.next_offset is None:
             return 0
-        lag = max(0, bounds[1] - part.next_offset)
+        # What was fetched last says nothing of a partition that is paused since; the claim and the watch do.
+        fetched = bounds[1] if bounds is not None else 0
+        lag = max(0, fetched, part.end, self._watch.end(topic, part.number)) - part.next_offset
+        lag = max(0, lag)
         metrics.LAG.labels(topic=topic, partition=str(part.number)).set(lag)
         return lag
 

@@ -22,7 +22,12 @@ FRESHNESS = Gauge(
     "flowmaps_freshness_seconds", "For how long the oldest record waits that is not in the database yet.", ["topic"]
 )
 REJECTED = Counter("flowmaps_rejected_records", "Records kept as rejected.", ["topic", "reason"])
-GAPS = Counter("flowmaps_gaps", "Stored offsets that Kafka no longer had.", ["topic", "reason"])
+REMOVED = Counter("flowmaps_removed_points", "Points that a tombstone took off the map.", ["topic"])
+GAPS = Counter("flowmaps_gaps", "Stored offsets that Kafka's log did not continue.", ["topic", "reason"])
+STOPPED = Gauge(
+    "flowmaps_partition_stopped", "1 while a partition waits for its gap to be accepted.", ["topic", "partition"]
+)
+ASSIGNED = Gauge("flowmaps_assigned_partitions", "Partitions that this process reads.")
 PAUSED = Gauge("flowmaps_topic_paused", "1 while a topic waits because its tenant or the registry fails.", ["topic"])
 FENCED = Counter("flowmaps_fenced_batches", "Batches given up as another consumer had the partition.", ["topic"])
 
@@ -51,8 +56,8 @@ DATAPOINT_PROCESS = _DatapointProcess()
 REGISTRY.register(DATAPOINT_PROCESS)
 
 
-def count_batch(topic: str, plan: BatchPlan, refused: int) -> None:
-    """Count a batch that is in the database; *refused* of its rows the database did not take."""
+def count_batch(topic: str, plan: BatchPlan, *, refused: int = 0, removed: int = 0) -> None:
+    """Count a batch that is in the database: *refused* rows it did not take, *removed* were taken off by tombstones."""
     DATAPOINT_PROCESS.add(topic, "total", plan.total)
     DATAPOINT_PROCESS.add(topic, "upsert", plan.upsert - refused)
     DATAPOINT_PROCESS.add(topic, "discarded", plan.discarded + refused)
@@ -60,12 +65,15 @@ def count_batch(topic: str, plan: BatchPlan, refused: int) -> None:
         REJECTED.labels(topic=topic, reason=item.reason).inc()
     if refused:
         REJECTED.labels(topic=topic, reason="refused").inc(refused)
+    if removed:
+        REMOVED.labels(topic=topic).inc(removed)
 
 
 def forget_partition(topic: str, partition: int) -> None:
     """Say nothing more of a partition that another process follows now."""
-    if (topic, str(partition)) in LAG._metrics:  # noqa: SLF001 - remove() warns about a label set that is not there
-        LAG.remove(topic, str(partition))
+    for gauge in (LAG, STOPPED):
+        if (topic, str(partition)) in gauge._metrics:  # noqa: SLF001 - remove() warns about what is not there
+            gauge.remove(topic, str(partition))
 
 
 def forget_topic(topic: str) -> None:

@@ -28,6 +28,11 @@ class Record:
     def size(self) -> int:
         return len(self.value or b"") + len(self.key or b"")
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """The record's position: partition and offset."""
+        return (self.partition, self.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -43,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A tombstone: the point with this identifier goes, whatever its time; *time* is Kafka's."""
+    """A tombstone: the point with this identifier goes, if the record came before it; *time* is Kafka's."""
 
     identifier: str
     time: datetime
@@ -58,6 +63,11 @@ class Rejected:
     record: Record
     reason: str
     message: str
+
+    @property
+    def text(self) -> str:
+        """The message as PostgreSQL can hold it: it may quote what the record has."""
+        return self.message.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 @dataclass(slots=True)
@@ -91,8 +101,8 @@ class BatchPlan:
 def plan_batch(records: Iterable[Record], decode: Decode) -> BatchPlan:
     """Return the plan of *records*, in the order they were read; what *decode* raises but `RecordError` rises.
 
-    Of several records of one identifier only the newest is stored. A tombstone ends that: what follows it is
-    stored in a later round.
+    Of several records of one identifier only the newest is stored. A tombstone takes that one's place without
+    changing its time, so that what follows is stored in a later round.
     """
     rounds: list[Round] = []
     level: dict[str, int] = {}
@@ -123,6 +133,11 @@ def _plan_removal(record: Record, rounds: list[Round], level: dict[str, int]) ->
     if identifier is None:
         return
     number = level.get(identifier, 0)
+    if number and identifier not in _round(rounds, number).rows:
+        before = rounds[number - 1].removals[identifier]
+        if before.partition == record.partition:
+            # Tombstones in a row are one: a thousand of them make no thousand rounds.
+            number -= 1
     time = _EPOCH + timedelta(milliseconds=min(max(record.time_ms or 0, 0), 2**47))
     _round(rounds, number).removals[identifier] = Removal(identifier, time, record.partition, record.offset)
     level[identifier] = number + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -14,17 +14,22 @@ import structlog
 
 from flowmaps.errors import TemporaryError
 from flowmaps.ingest.health import Health, health_server
-from flowmaps.ingest.kafka import cluster_id, log_range, open_consumer
+from flowmaps.ingest.kafka import Observer, open_consumer
 from flowmaps.ingest.loop import IngestLoop
+from flowmaps.ingest.topics import Lane
+from flowmaps.ingest.watch import Watch
 from flowmaps.ingest.work import TopicWork
 from flowmaps.schemas import RegistryClient, SchemaRegistry
 from flowmaps.settings import Settings
-from flowmaps.tenants import OwnerConnections, migrate_master, translate_database_errors
+from flowmaps.tenants import OwnerConnections, installation_id, migrate_master, translate_database_errors
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
-WORKERS = 8
-"""Threads that write to tenants, so the most connections that ingest uses at once; the work is PostgreSQL's."""
+WORKERS: dict[Lane, int] = {"usual": 8, "slow": 4, "creating": 2}
+"""Threads that work for tenants, so the most connections that ingest uses at once; the work is PostgreSQL's."""
+
+PLANNERS = 4
+"""Threads that decode; more would only wait for the interpreter's lock."""
 
 
 def run_ingest(
@@ -47,33 +52,33 @@ def run_ingest(
         if announce:
             announce(port)
         registry = stack.enter_context(SchemaRegistry(settings.registry, client=registry_client))
-        # Questions have a client of their own: on the consumer's connection they would queue behind its long fetches.
-        observer = open_consumer(settings)
-        stack.callback(observer.close)
+        observer = stack.enter_context(Observer(settings))
         consumer = open_consumer(settings)
         stack.callback(consumer.close)
-        if _until_there(lambda: migrate_master(settings.database.url.get_secret_value()), health, stop) is None:
+        url = settings.database.url.get_secret_value()
+        if _until_there(lambda: migrate_master(url), health, stop) is None:
             return
-        cluster = _until_there(lambda: [cluster_id(observer)], health, stop)
-        if not cluster:
+        mark = _until_there(lambda: [installation_id(url)], health, stop)
+        cluster = _until_there(lambda: [observer.cluster_id()], health, stop)
+        if not cluster or not mark:
             return
         connections = stack.enter_context(OwnerConnections(settings))
-        executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="tenant")
-        stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+        executors: dict[Lane, Executor] = {}
+        for lane, workers in WORKERS.items():
+            executors[lane] = executor = ThreadPoolExecutor(workers, thread_name_prefix=lane)
+            stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+        planner = ThreadPoolExecutor(PLANNERS, thread_name_prefix="planner")
+        stack.callback(planner.shutdown, wait=True, cancel_futures=True)
         # By now the loop has waited; what still runs hangs, and would keep the process from ending.
         stack.callback(connections.cancel)
         health.checks["database"] = lambda: _check_database(settings)
-        health.checks["kafka"] = lambda: _check_kafka(lambda: cluster_id(observer))
+        health.checks["kafka"] = lambda: _check_kafka(observer)
         stack.callback(health.checks.clear)
-        work = TopicWork(
-            settings,
-            cluster[0],
-            registry.decode,
-            lambda topic, partition: log_range(observer, topic, partition),
-            connections,
-        )
+        work = TopicWork(settings, cluster[0], registry.decode, observer, connections, planner=planner, mark=mark[0])
+        watch = stack.enter_context(Watch(settings, observer))
         _log.info("consuming", cluster_id=cluster[0], pattern=settings.kafka.topic_pattern)
-        IngestLoop(settings, consumer, work.run, executor, health).run(stop)
+        loop = IngestLoop(settings, consumer, work.run, executors=executors, health=health, watch=watch, mark=mark[0])
+        loop.run(stop)
     _log.info("stopped")
 
 
@@ -100,5 +105,5 @@ def _check_database(settings: Settings) -> None:
         conn.execute("select 1")
 
 
-def _check_kafka(ask: Callable[[], str]) -> None:
-    ask()
+def _check_kafka(observer: Observer) -> None:
+    observer.cluster_id()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowmaps.errors import InvalidMapConfig
+from flowmaps.mapconfig.layer_options import http_options, plain_options
 from flowmaps.mapconfig.values import (
     DEFAULT_GEOM_COLUMN,
     LAYER_TYPES,
@@ -19,8 +20,8 @@ from flowmaps.mapconfig.values import (
 )
 from flowmaps.settings import LimitSettings
 
-INTERNAL_MEMBERS = ("dbparams", "ds", "cfg", "salt")
-"""Members that the replaced servers wrote themselves; from a client they would be an attack, so they are dropped."""
+INTERNAL_MEMBERS = ("dbparams", "ds", "cfg", "salt", "resolved", "template")
+"""Members that servers write themselves; from a client they would be an attack, so they are dropped."""
 MAX_DEPTH = 32
 MAX_NAME_BYTES = 63
 
@@ -151,6 +152,7 @@ def _layer(index: int, raw: Mapping[str, Any], counters: dict[str, int], limits:
         attributes=_attributes(options, problem),
         minzoom=_zoom(options.get("minzoom")),
         maxzoom=_zoom(options.get("maxzoom")),
+        affected_tables=_affected_tables(options, problem),
     )
 
 
@@ -224,7 +226,17 @@ def _interactivity(options: Mapping[str, Any], problem: _Problem) -> tuple[str, 
         kind = "boolean" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "object"
         text = f"Invalid interactivity value type for layer {problem.index}: {kind}"
         raise problem(text, "interactivity")
-    return tuple(value.split(","))
+    # Blanks around a name would ask for a column that hardly anybody has.
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
+def _affected_tables(options: Mapping[str, Any], problem: _Problem) -> tuple[str, ...]:
+    value = options.get("affected_tables")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise problem(f"The option affected_tables of layer {problem.index} must be a list of names", "affected_tables")
+    return tuple(value)
 
 
 def _attributes(options: Mapping[str, Any], problem: _Problem) -> AttributesOption | None:
@@ -265,13 +277,19 @@ def _check_layer(layer: Layer, config: MapConfig) -> None:
             _require(layer.sql, "sql", problem)
             if layer.cartocss is None:
                 raise problem("TorqueRenderer: cartocss can't be undefined", "cartocss")
+            if layer.cartocss and not layer.cartocss.strip():
+                raise problem(f"style{layer.index}: CartoCSS is empty", "cartocss")
         case "http":
-            if not isinstance(layer.options.get("urlTemplate"), str) or not layer.options["urlTemplate"]:
-                raise problem('Missing mandatory "urlTemplate" option', "urlTemplate")
+            _check_options(http_options, layer, problem)
         case "plain":
-            if not layer.options.get("color") and not layer.options.get("imageUrl"):
-                text = "Plain layer: at least one of the options, `color` or `imageUrl`, must be provided."
-                raise problem(text, "color")
+            _check_options(plain_options, layer, problem)
+
+
+def _check_options(read: Callable[[Mapping[str, Any]], object], layer: Layer, problem: _Problem) -> None:
+    try:
+        read(layer.options)
+    except InvalidMapConfig as error:
+        raise problem(error.message, error.member or "") from error
 
 
 def _check_mapnik(layer: Layer, config: MapConfig, problem: _Problem) -> None:

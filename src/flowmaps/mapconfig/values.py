@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Layer:
     attributes: AttributesOption | None
     minzoom: float | None
     maxzoom: float | None
+    affected_tables: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.id))
 
     @property
     def is_vector(self) -> bool:
@@ -94,7 +99,7 @@ class VectorExtents(NamedTuple):
 
 def vector_extents(config: MapConfig) -> VectorExtents:
     """Return the extents that all layers agree on; raise `InvalidMapConfig` where they do not."""
-    declared = [layer.options.get("vector_extent") for layer in config.layers]
+    declared = [_scalar(layer.options.get("vector_extent")) for layer in config.layers]
     extents = list(dict.fromkeys(DEFAULT_EXTENT if value is None else value for value in declared))
     if len(extents) > 1:
         raise InvalidMapConfig(f"Multiple extent values in mapConfig ({_joined(extents)})", member="vector_extent")
@@ -103,21 +108,28 @@ def vector_extents(config: MapConfig) -> VectorExtents:
     if extent is None or not 1 <= extent <= LARGEST_EXTENT:
         text = f"Invalid vector_extent. Must be between 1 and {LARGEST_EXTENT}"
         raise InvalidMapConfig(text, member="vector_extent")
+    if not any("vector_simplify_extent" in layer.options for layer in config.layers):
+        return VectorExtents(extent, extent if has_extent else DEFAULT_SIMPLIFY_EXTENT)
     simplify = [
-        layer.options.get("vector_simplify_extent", layer.options.get("vector_extent", DEFAULT_SIMPLIFY_EXTENT))
+        _scalar(
+            layer.options.get("vector_simplify_extent", layer.options.get("vector_extent", DEFAULT_SIMPLIFY_EXTENT))
+        )
         for layer in config.layers
     ]
     distinct = list(dict.fromkeys(simplify))
     if len(distinct) > 1:
         text = f"Multiple simplify extent values in mapConfig ({_joined(distinct)})"
         raise InvalidMapConfig(text, member="vector_simplify_extent")
-    if not any("vector_simplify_extent" in layer.options for layer in config.layers):
-        return VectorExtents(extent, extent if has_extent else DEFAULT_SIMPLIFY_EXTENT)
     value = _integer(distinct[0])
     if value is None or not 1 <= value <= extent:
         text = f"Invalid vector_simplify_extent ({distinct[0]}). Must be between 1 and vector_extent [{extent}]"
         raise InvalidMapConfig(text, member="vector_simplify_extent")
     return VectorExtents(extent, value)
+
+
+def _scalar(value: object) -> object:
+    """Return *value* where it can be compared with others, or its text."""
+    return value if value is None or isinstance(value, int | float | str) else repr(value)[:40]
 
 
 def _joined(values: list[Any]) -> str:
@@ -129,6 +141,6 @@ def _integer(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return int(value)
+        return int(value) if math.isfinite(value) else None
     match = _INTEGER.match(value) if isinstance(value, str) else None
     return int(match[1]) if match else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -16,24 +17,32 @@ from flowmaps.errors import (
     InvalidMapConfig,
     InvalidRequest,
     InvalidSQL,
+    Position,
     QueryTimeout,
     TemporaryError,
+    UnknownRelation,
 )
 from flowmaps.mapconfig import Layer, signature
-from flowmaps.maps.preparation import PreparedLayer, PreparedMap, at_layer
-from flowmaps.maps.services import Services
-from flowmaps.maps.tiles import plan_of
-from flowmaps.mapstore import StoredMap
-from flowmaps.render import RenderJob
-from flowmaps.render.describe import BBox, Column, bounds, describe
-from flowmaps.render.job import Block
+from flowmaps.mapconfig.values import MAPNIK
+from flowmaps.maps.attributes import check_attributes
+from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer
+from flowmaps.maps.renderers import renderer_of, times_of
+from flowmaps.maps.resolution import resolve
+from flowmaps.maps.services import TEMPLATE_MEMBER, Services
+from flowmaps.mapsql import TokenValues, original_offset, position_of
+from flowmaps.mapstore import NamedMap, StoredMap
+from flowmaps.render import TileRequest
+from flowmaps.render.describe import DESCRIBE, BBox, Column, bounds, describe
+from flowmaps.render.formats import FORMATS, Kind
 from flowmaps.telemetry import timed
 from flowmaps.tile import TileCoord
 
 PROBE = TileCoord(30, 0, 0)
 """The tile that a new map is drawn at: it hardly ever holds data, so it costs little and shows what Mapnik refuses."""
 BOUNDS_TIMEOUT_MS = 2_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MISSING_COLUMN = "42703"
+_PROBED: Mapping[Kind, str] = {"mapnik": "png", "vector": "mvt", "torque": "torque.json"}
 _log = structlog.get_logger()
 
 
@@ -45,24 +54,43 @@ class CreatedMap:
     last_updated: datetime
     layers: tuple[Mapping[str, Any], ...]
     bounds: BBox | None
+    torque: Mapping[str, Mapping[str, Any]]
+    prepared: PreparedMap
+
+    @property
+    def freshness(self) -> str:
+        """The cache buster: the tenant's last change in milliseconds."""
+        return str((self.last_updated - EPOCH) // timedelta(milliseconds=1))
 
     @property
     def layergroupid(self) -> str:
-        return f"{self.token}:{round(self.last_updated.timestamp() * 1000)}"
+        return f"{self.token}:{self.freshness}"
 
     @property
     def document(self) -> dict[str, Any]:
         """The answer's body, as the contract shapes it, with *bounds* in degrees as an addition."""
         moment = self.last_updated.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {
-            "layergroupid": self.layergroupid,
-            "metadata": {"layers": list(self.layers), "bounds": list(self.bounds) if self.bounds else None},
-            "last_updated": moment,
+        metadata: dict[str, Any] = {
+            "layers": [dict(layer) for layer in self.layers],
+            "bounds": list(self.bounds) if self.bounds else None,
         }
+        if self.torque:
+            metadata["torque"] = dict(self.torque)
+        return {"layergroupid": self.layergroupid, "metadata": metadata, "last_updated": moment}
 
 
-async def create_map(services: Services, topic: object, document: object) -> CreatedMap:
+async def create_map(
+    services: Services,
+    topic: object,
+    document: object,
+    *,
+    aggregation: bool | None = None,
+    instance_of: NamedMap | None = None,
+) -> CreatedMap:
     """Check and store a map of the tenant *topic*; the same map has the same token.
+
+    *aggregation* False turns the aggregation of points off. *instance_of* is the named map that the document is from;
+    the map lives no longer than it does.
 
     Raise `InvalidRequest`, `UnknownTenant`, `InvalidMapConfig` and its kin, or a `TemporaryError`.
     """
@@ -72,19 +100,22 @@ async def create_map(services: Services, topic: object, document: object) -> Cre
         raise InvalidRequest("map is missing", member="map")
     with timed("create-map", topic=""):
         await services.tenants.tenant(topic)
-        prepared = await asyncio.to_thread(services.prepare, document)
+        resolved = await resolve(services, topic, document, aggregation=aggregation)
+        prepared = await asyncio.to_thread(services.prepare, document, resolved)
         await _check_queries(services, topic, prepared)
         await _check_drawing(services, topic, prepared)
-        token = signature(
-            prepared.config.document, tenant=topic, key=services.settings.secret_key.get_secret_value().encode()
-        )
-        stored = StoredMap(token, topic, prepared.config.document, datetime.now(UTC))
-        await services.store.save(stored)
+        accepted = dict(resolved.stored_in(prepared.config.document))
+        if instance_of is not None:
+            accepted[TEMPLATE_MEMBER] = {"name": instance_of.name, "revision": instance_of.revision}
+        token = signature(accepted, tenant=topic, key=services.settings.secret_key.get_secret_value().encode())
+        stored = StoredMap(token, topic, accepted, datetime.now(UTC))
+        share = services.settings.limit.named_map_share if instance_of is not None else 1
+        await services.store.save(stored, share=share)
         services.keep(stored, prepared)
         return await _described(services, stored, prepared)
 
 
-async def describe_map(services: Services, token: str) -> CreatedMap:
+async def described_map(services: Services, token: str) -> CreatedMap:
     """Return what creation answered for a stored map, with today's time and bounds; raise `UnknownMap`."""
     loaded = await services.load(token)
     return await _described(services, loaded.stored, loaded.prepared)
@@ -94,14 +125,35 @@ async def _described(services: Services, stored: StoredMap, prepared: PreparedMa
     last_change, box = await asyncio.gather(
         services.tenants.last_change(stored.topic), _bounds(services, stored.topic, prepared)
     )
-    layers = tuple(_layer_metadata(layer) for layer in prepared.config.layers)
-    return CreatedMap(stored.token, last_change, layers, box)
+    created = CreatedMap(stored.token, last_change, (), box, {}, prepared)
+    torque = await _torque_metadata(services, stored.topic, prepared, created.freshness)
+    layers = tuple(_layer_metadata(layer, torque.get(str(layer.index)), prepared) for layer in prepared.config.layers)
+    return replace(created, layers=layers, torque=torque)
 
 
-def _layer_metadata(layer: Layer) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"type": layer.type, "id": layer.id, "meta": {}}
+async def _torque_metadata(
+    services: Services, topic: str, prepared: PreparedMap, freshness: str
+) -> dict[str, Mapping[str, Any]]:
+    """Return what clients need to play each torque layer, by its index as text."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for item in prepared.layers.values():
+        if item.torque is not None:
+            try:
+                times = await times_of(services, topic, prepared, item.layer, freshness)
+            except InvalidSQL as error:
+                raise at_layer(error, item.layer, "sql") from error
+            found[str(item.layer.index)] = {
+                **times.metadata(item.torque.properties.steps),
+                "cartocss": item.layer.cartocss,
+            }
+    return found
+
+
+def _layer_metadata(layer: Layer, torque: Mapping[str, Any] | None, prepared: PreparedMap) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"type": layer.type, "id": layer.id, "meta": dict(torque or {})}
     if layer.cartocss is not None:
         metadata["meta"]["cartocss"] = layer.cartocss
+    metadata["meta"] |= prepared.resolved.metadata(layer, is_vector_only=prepared.config.is_vector_only)
     if layer.interactivity:
         metadata["interactivity"] = list(layer.interactivity)
     return metadata
@@ -110,7 +162,7 @@ def _layer_metadata(layer: Layer) -> dict[str, Any]:
 async def _bounds(services: Services, topic: str, prepared: PreparedMap) -> BBox | None:
     """Return where the data lie; None where that cannot be said in a short time."""
     queries = [
-        (item.query(), item.layer.geom_column, item.layer.srid)
+        (item.source_query(), item.layer.geom_column, item.layer.srid)
         for item in prepared.layers.values()
         if not item.layer.is_raster
     ]
@@ -130,46 +182,92 @@ async def _check_queries(services: Services, topic: str, prepared: PreparedMap) 
         try:
             async with services.tenants.reader(topic) as conn:
                 columns = await describe(conn, item.query())
+                rows = await describe(conn, item.source_query()) if item.aggregated_sql else columns
         except InvalidSQL as error:
-            # Clients of the first servers know an error of the database by these two words.
-            raised = InvalidSQL(f"Postgis Plugin: ERROR: {error.message}", sqlstate=error.sqlstate)
-            raise at_layer(raised, item.layer, "sql") from error
-        _check_columns(item, columns)
+            _locate(error, item)
+            # Clients of the first servers know an error of the database by these words.
+            error.args = (f"{_prefix(item)}{error.message}",)
+            raise at_layer(error, item.layer, "sql")  # noqa: B904  the same error
+        _check_columns(item, columns, rows)
+        await _check_attributes(services, topic, item)
 
 
-def _check_columns(item: PreparedLayer, columns: Sequence[Column]) -> None:
+def _prefix(item: PreparedLayer) -> str:
+    return "TorqueRenderer: " if item.torque is not None else "Postgis Plugin: ERROR: "
+
+
+def _locate(error: InvalidSQL, item: PreparedLayer) -> None:
+    """Say where in the layer's own text PostgreSQL found the error."""
+    if error.cursor is None or item.layer.sql is None or item.aggregated_sql is not None:
+        return
+    offset = error.cursor - 1 - len(DESCRIBE) - 1
+    if offset >= 0:
+        values = TokenValues.of_tile(WORLD_TILE, srid=item.layer.srid)
+        start = max(0, item.layer.sql.find(item.sql))
+        error.position = position_of(item.layer.sql, start + original_offset(item.sql, values, offset))
+
+
+def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequence[Column]) -> None:
+    """Check the columns that the layer names: of what is drawn, and for attributes of its own rows."""
     layer = item.layer
     known = {column.name for column in columns}
     wanted: list[tuple[str, str]] = [(layer.geom_column, "geom_column")]
     wanted += [(name, "interactivity") for name in layer.interactivity]
-    if item.style is not None:
-        wanted += [(name, "cartocss") for name in item.style.columns]
-    if layer.attributes is not None:
-        wanted += [(name, "attributes") for name in (layer.attributes.id, *layer.attributes.columns)]
     for name, option in wanted:
         if name not in known:
-            text = f'Postgis Plugin: ERROR: column "{name}" does not exist'
+            text = f'{_prefix(item)}column "{name}" does not exist'
             raise at_layer(InvalidSQL(text, sqlstate=MISSING_COLUMN), layer, option)
+    if item.style is not None and (missing := item.style.missing_columns(known)):
+        first = missing[0]
+        error = InvalidSQL(_prefix(item) + first.text, sqlstate=MISSING_COLUMN)
+        if first.line is not None and first.column is not None:
+            error.position = Position(first.line, first.column + 1)
+        raise at_layer(error, layer, "cartocss")
+    if layer.attributes is not None:
+        for name in (layer.attributes.id, *layer.attributes.columns):
+            if name not in {column.name for column in rows}:
+                text = f'column "{name}" does not exist'
+                raise at_layer(UnknownRelation(text, sqlstate=MISSING_COLUMN), layer, "attributes")
+
+
+async def _check_attributes(services: Services, topic: str, item: PreparedLayer) -> None:
+    """Run the query of the layer's attributes for one row."""
+    if item.layer.attributes is None or item.layer.options.get("sql_raw"):
+        return
+    try:
+        async with services.tenants.reader(topic) as conn:
+            await check_attributes(conn, item)
+    except InvalidSQL as error:
+        raise at_layer(error, item.layer, "attributes")  # noqa: B904  the same error
 
 
 async def _check_drawing(services: Services, topic: str, prepared: PreparedMap) -> None:
     """Draw all layers once; where that fails, each by itself, to say which one it is."""
-    if prepared.config.is_vector_only or not prepared.config.layers:
+    for layer in prepared.config.layers:
+        if layer.type == "torque":
+            try:
+                await _probe(services, topic, prepared, [layer], "torque")
+            except InvalidMapConfig as error:
+                raise at_layer(error, layer, "sql")  # noqa: B904  the same error
+    layers = [layer for layer in prepared.config.layers if layer.type == MAPNIK]
+    if not layers:
         return
+    kind: Kind = "vector" if prepared.config.is_vector_only else "mapnik"
     try:
-        await _probe(services, topic, prepared, prepared.config.layers)
+        await _probe(services, topic, prepared, layers, kind)
     except TemporaryError:
         raise
     except CallerError as error:
-        for layer in prepared.config.layers:
+        for layer in layers:
             try:
-                await _probe(services, topic, prepared, (layer,))
+                await _probe(services, topic, prepared, [layer], kind)
             except InvalidMapConfig as found:
                 option = "cartocss" if isinstance(found, InvalidCartoCSS) else "sql"
                 raise at_layer(found, layer, option) from error
         raise
 
 
-async def _probe(services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer]) -> None:
-    plan = await plan_of(services, topic, prepared, tuple(layers), "png")
-    await services.pool.render(RenderJob(plan, Block(PROBE, 1, 1), "png"))
+async def _probe(services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer], kind: Kind) -> None:
+    wanted = FORMATS[_PROBED[kind]]
+    renderer = await renderer_of(services, topic, prepared, layers, kind, wanted)
+    await renderer.render(TileRequest(PROBE, wanted, 1, f"probe {uuid.uuid4().hex}"))

@@ -4,38 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, compile_layer
-from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL
+from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
+from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
-from flowmaps.mapsql import TokenValues, subquery, substitute_tokens, vet
+from flowmaps.maps.resolved import Resolved
+from flowmaps.mapsql import TokenValues, VettedSQL, subquery, substitute_tokens, vet, vet_expression
 from flowmaps.render import MapPlan, PlannedLayer
 from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
+from flowmaps.turbocarto import read_ramps
 
 RENDER_VARIABLES = ("zoom",)
 """What a render worker sets while it draws; styles may use it as ``'@zoom'``."""
 WORLD_TILE = TileCoord(0, 0, 0)
+MOST_REMEMBERED = 256
+TRACKED_TABLES = frozenset(("datapoint", "public.datapoint"))
+"""Tables whose last change is known; others may change without anybody being told."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedLayer:
-    """A layer whose SQL is vetted; *style* is its compiled CartoCSS, or None where it has none."""
+    """A layer whose SQL is vetted; *tables* are the relations that it reads.
+
+    *style* is a mapnik layer's compiled CartoCSS, or None where it has none; *torque* is that of a torque layer.
+    *aggregated_sql* is drawn instead of the SQL where points are aggregated.
+    """
 
     layer: Layer
     sql: str
     style: LayerStyle | None
+    torque: TorqueStyle | None = None
+    tables: tuple[str, ...] = ()
+    aggregated_sql: str | None = None
 
     @property
     def table(self) -> str:
-        """The SQL as a sub-query, with its tokens for Mapnik to fill in."""
-        return subquery(self.sql)
+        """What is drawn as a sub-query, with its tokens for Mapnik to fill in."""
+        return subquery(self.aggregated_sql or self.sql)
 
     def query(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> str:
-        """Return the SQL as a sub-query with the tokens of a tile filled in."""
+        """Return what is drawn as a sub-query with the tokens of a tile filled in."""
         values = TokenValues.of_tile(tile, srid=self.layer.srid, buffer_px=buffer_px)
-        return subquery(substitute_tokens(self.sql, values))
+        return subquery(substitute_tokens(self.aggregated_sql or self.sql, values))
+
+    def source_query(self) -> str:
+        """Return the layer's own SQL as a sub-query, with the tokens of the whole world filled in."""
+        return subquery(substitute_tokens(self.sql, TokenValues.of_tile(WORLD_TILE, srid=self.layer.srid)))
 
 
 @dataclass(slots=True)
@@ -44,7 +61,30 @@ class PreparedMap:
 
     config: MapConfig
     layers: Mapping[int, PreparedLayer]
+    resolved: Resolved = field(default_factory=Resolved)
     plans: dict[object, MapPlan] = field(default_factory=dict)
+    _known: dict[tuple[object, ...], tuple[float, Any]] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The relations that the map reads, and those that it says it depends on."""
+        read = {name for item in self.layers.values() for name in item.tables}
+        return frozenset(read.union(*(layer.affected_tables for layer in self.config.layers)))
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether ingest knows of every change of what the map shows."""
+        return self.tables <= TRACKED_TABLES
+
+    def recall(self, key: tuple[object, ...], now: float) -> Any:
+        """Return what was remembered, unless its time is over; None where there is nothing."""
+        until, value = self._known.get(key, (now, None))
+        return value if until > now else None
+
+    def remember(self, key: tuple[object, ...], value: object, until: float) -> None:
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        self._known[key] = (until, value)
 
     def planned(self, layers: Sequence[Layer]) -> list[PlannedLayer]:
         """Return what Mapnik draws for *layers*, which all have a style."""
@@ -77,23 +117,73 @@ class StyleResources:
     assets: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare_map(document: object, *, limits: LimitSettings, resources: StyleResources) -> PreparedMap:
-    """Return the map of a document; raise `InvalidMapConfig` and its kin, naming the layer."""
-    config = parse_mapconfig(document, limits=limits)
+def prepare_map(
+    document: object, *, limits: LimitSettings, resources: StyleResources, resolved: Resolved | None = None
+) -> PreparedMap:
+    """Return the map of a document, and of what its data decided; raise `InvalidMapConfig` and its kin."""
+    resolved = resolved or Resolved()
+    config = resolved.styled(parse_mapconfig(document, limits=limits))
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
-        if layer.type != MAPNIK:
-            text = f"Layers of type '{layer.type}' are not supported by this server"
-            raise at_layer(InvalidMapConfig(text, kind="layer"), layer, "type")
-        layers[layer.index] = PreparedLayer(layer, _vetted(layer), _compiled(layer, resources))
-    return PreparedMap(config, layers)
+        if layer.type in (MAPNIK, "torque"):
+            vetted = _vetted(layer)
+            layers[layer.index] = PreparedLayer(
+                layer,
+                vetted.sql,
+                style=_compiled(layer, resources) if layer.type == MAPNIK else None,
+                torque=_torque(layer) if layer.type == "torque" else None,
+                tables=vetted.tables,
+                aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
+            )
+    return PreparedMap(config, layers, resolved)
 
 
-def _vetted(layer: Layer) -> str:
+def check_map(document: object, *, limits: LimitSettings, resources: StyleResources) -> None:
+    """Raise what `prepare_map` raises, as far as that can be said before the data answer: ramps are only read."""
+    config = parse_mapconfig(document, limits=limits)
+    for layer in config.layers:
+        if layer.type in (MAPNIK, "torque"):
+            _vetted(layer)
+        if layer.cartocss is None:
+            continue
+        try:
+            has_ramps = bool(read_ramps(layer.cartocss).ramps)
+        except InvalidCartoCSS as error:
+            raise at_layer(error, layer, "cartocss") from error
+        if not has_ramps and layer.type == MAPNIK:
+            _compiled(layer, resources)
+        elif not has_ramps and layer.type == "torque":
+            _torque(layer)
+
+
+def _vetted(layer: Layer) -> VettedSQL:
     try:
-        return vet(layer.sql or "").sql
+        return vet(layer.sql or "")
     except InvalidSQL as error:
         raise at_layer(error, layer, "sql") from error
+
+
+def _torque(layer: Layer) -> TorqueStyle:
+    try:
+        style = compile_torque(layer.cartocss or "", stylesheet=f"style{layer.index}")
+    except CartoError as error:
+        raise _style_error(error, layer) from error
+    try:
+        # This text becomes part of a query; it is held to the same rules as the query itself.
+        vet_expression(style.properties.countby)
+    except InvalidSQL as error:
+        raise at_layer(error, layer, "cartocss") from error
+    return style
+
+
+def _style_error(error: CartoError, layer: Layer) -> InvalidMapConfig:
+    first = error.messages[0]
+    # Of the version a client knows this sentence, without the name of the style.
+    message = first.text if first.text.startswith("No CartoCSS transform path") else error.message
+    raised = InvalidCartoCSS(message, kind="layer", subtype="style")
+    if first.line is not None and first.column is not None:
+        raised.position = Position(first.line, first.column + 1)
+    return at_layer(raised, layer, "cartocss")
 
 
 def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
@@ -114,7 +204,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             stylesheet=f"style{layer.index}",
         )
     except CartoError as error:
-        raise at_layer(InvalidCartoCSS(error.message, kind="layer", subtype="style"), layer, "cartocss") from error
+        raise _style_error(error, layer) from error
 
 
 def at_layer(error: InvalidMapConfig, layer: Layer, option: str) -> InvalidMapConfig:

@@ -14,8 +14,11 @@ import structlog
 
 from flowmaps.errors import FlowMapsError, StoreUnavailable
 from flowmaps.maps.preparation import PreparedMap, StyleResources, prepare_map
-from flowmaps.mapstore import MapStore, StoredMap, open_map_store
-from flowmaps.render import RenderPool, TileRenderer
+from flowmaps.maps.resolved import Resolved
+from flowmaps.mapstore import MapStore, NamedMapStore, StoredMap, open_map_store
+from flowmaps.mapstore.values import unknown_map
+from flowmaps.render import BlockRenderer, RenderPool
+from flowmaps.render.remote import RemoteImages
 from flowmaps.settings import Settings
 from flowmaps.tenants import TenantPools
 
@@ -23,6 +26,8 @@ LOADED_MAPS = 256
 LOADED_SECONDS = 10.0
 """A map is read from the store anew after this, so that a revoked one stops being served."""
 PURGE_SECONDS = 3600.0
+TEMPLATE_MEMBER = "template"
+"""The member of a stored document that says which named map it is an instance of; a client's is dropped."""
 _log = structlog.get_logger()
 
 
@@ -43,14 +48,23 @@ class Services:
     tenants: TenantPools
     store: MapStore
     pool: RenderPool
-    tiles: TileRenderer
+    blocks: BlockRenderer
+    remote: RemoteImages
+    static_slots: asyncio.Semaphore
+    named: NamedMapStore
     clock: Callable[[], float] = time.monotonic
+    instances: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Maps made of named maps: what was asked for → layergroupid, and until when it need not be made anew."""
     _loaded: OrderedDict[str, LoadedMap] = field(default_factory=OrderedDict)
 
-    def prepare(self, document: object) -> PreparedMap:
+    @property
+    def resources(self) -> StyleResources:
+        """What styles may use."""
+        return StyleResources(self.pool.fonts, self.settings.render.fallback_font, self.pool.assets)
+
+    def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""
-        resources = StyleResources(self.pool.fonts, self.settings.render.fallback_font, self.pool.assets)
-        return prepare_map(document, limits=self.settings.limit, resources=resources)
+        return prepare_map(document, limits=self.settings.limit, resources=self.resources, resolved=resolved)
 
     async def load(self, token: str) -> LoadedMap:
         """Return a stored map; raise `UnknownMap`. While the store is away, maps in use go on."""
@@ -60,6 +74,7 @@ class Services:
             return known
         try:
             stored = await self.store.load(token)
+            await self._check_template(stored)
         except StoreUnavailable:
             if known is None:
                 raise
@@ -68,8 +83,20 @@ class Services:
         except FlowMapsError:
             self.forget(token)
             raise
-        prepared = known.prepared if known is not None else self.prepare(stored.document)
+        prepared = known.prepared if known is not None else self._prepare_stored(stored)
         return self.keep(stored, prepared)
+
+    def _prepare_stored(self, stored: StoredMap) -> PreparedMap:
+        return self.prepare(stored.document, Resolved.of_stored(stored.document))
+
+    async def _check_template(self, stored: StoredMap) -> None:
+        """Raise `UnknownMap` for an instance of a named map that was changed or deleted since."""
+        instance = stored.document.get(TEMPLATE_MEMBER)
+        if instance is None:
+            return
+        if await self.named.revision(stored.topic, instance["name"]) != instance["revision"]:
+            await self.store.revoke(stored.token)
+            raise unknown_map(stored.token)
 
     def keep(self, stored: StoredMap, prepared: PreparedMap) -> LoadedMap:
         loaded = LoadedMap(stored, prepared, self.clock() + LOADED_SECONDS)
@@ -82,6 +109,13 @@ class Services:
     def forget(self, token: str) -> None:
         self._loaded.pop(token, None)
 
+    def forget_instances(self, topic: str, name: str) -> None:
+        """Ask the store anew for the maps of a named map."""
+        for token, loaded in list(self._loaded.items()):
+            instance = loaded.stored.document.get(TEMPLATE_MEMBER)
+            if loaded.stored.topic == topic and instance is not None and instance["name"] == name:
+                del self._loaded[token]
+
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
@@ -90,9 +124,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         tenants = await stack.enter_async_context(TenantPools(settings))
         store = await stack.enter_async_context(open_map_store(settings, tenants.master))
         pool = await stack.enter_async_context(RenderPool(settings.render))
+        remote = await stack.enter_async_context(RemoteImages(settings.serve))
         purging = asyncio.create_task(_purge(store))
         try:
-            yield Services(settings, tenants, store, pool, TileRenderer(pool, metatile=settings.render.metatile))
+            yield Services(
+                settings,
+                tenants,
+                store,
+                pool,
+                BlockRenderer(pool, metatile=settings.render.metatile),
+                remote,
+                asyncio.Semaphore(settings.render.static_at_once),
+                NamedMapStore(tenants.master, settings.limit),
+            )
         finally:
             purging.cancel()
             with contextlib.suppress(asyncio.CancelledError):

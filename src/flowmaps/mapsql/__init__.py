@@ -3,7 +3,16 @@
 The reader role of a tenant's database is the wall; this is the second one, and it gives the clearer messages.
 """
 
-from flowmaps.mapsql.tokens import TokenValues, subquery, substitute_tokens
-from flowmaps.mapsql.vetting import VettedSQL, vet
+from flowmaps.mapsql.tokens import TokenValues, original_offset, subquery, substitute_tokens
+from flowmaps.mapsql.vetting import VettedSQL, position_of, vet, vet_expression
 
-__all__ = ["TokenValues", "VettedSQL", "subquery", "substitute_tokens", "vet"]
+__all__ = [
+    "TokenValues",
+    "VettedSQL",
+    "original_offset",
+    "position_of",
+    "subquery",
+    "substitute_tokens",
+    "vet",
+    "vet_expression",
+]

@@ -42,16 +42,38 @@ class TokenValues:
         box = "ST_MakeEnvelope({!r}, {!r}, {!r}, {!r}, 3857)".format(*self.bbox)
         return box if self.srid == 3857 else f"ST_Transform({box}, {self.srid})"
 
+    def text(self, name: str) -> str:
+        """Return what the token *name* stands for; an unknown one is NULL."""
+        match name:
+            case "bbox":
+                return self.envelope
+            case "scale_denominator":
+                return self.scale_denominator
+            case "pixel_width":
+                return self.pixel_width
+            case "pixel_height":
+                return self.pixel_height
+            case _:
+                return "NULL"
+
 
 def substitute_tokens(sql: str, values: TokenValues) -> str:
     """Return *sql* with the four tokens filled in, everywhere, and any other ``!word!`` as NULL."""
-    known = {
-        "bbox": values.envelope,
-        "scale_denominator": values.scale_denominator,
-        "pixel_width": values.pixel_width,
-        "pixel_height": values.pixel_height,
-    }
-    return TOKEN.sub(lambda match: known.get(match[1], "NULL"), sql)
+    return TOKEN.sub(lambda match: values.text(match[1]), sql)
+
+
+def original_offset(sql: str, values: TokenValues, offset: int) -> int:
+    """Return the place in *sql* of a character of the text that `substitute_tokens` makes of it."""
+    shift = 0
+    for match in TOKEN.finditer(sql):
+        filled = len(values.text(match[1]))
+        start = match.start() + shift
+        if offset < start:
+            break
+        if offset < start + filled:
+            return match.start()
+        shift += filled - len(match[0])
+    return min(max(0, offset - shift), len(sql))
 
 
 def blank_tokens(sql: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import postgast
 from google.protobuf.message import DecodeError
 
-from flowmaps.errors import InvalidSQL
+from flowmaps.errors import InvalidSQL, Position
 from flowmaps.mapsql.functions import is_allowed
 from flowmaps.mapsql.tokens import blank_tokens
 
@@ -17,6 +17,10 @@ SYNTAX_ERROR = "42601"
 NOT_ALLOWED = "42501"
 TOO_COMPLEX = "54001"
 MAX_NODES = 20_000
+MAX_LINKS = 4_000
+_FLAT = frozenset((44, 258, 260, 261, 266, 275, 276))
+"""Tokens that never nest: commas, names, numbers, strings, comments."""
+_NO_SET_OPERATION = 1
 
 _SCHEMAS = ("", "public")
 _FUNCTION_SCHEMAS = ("", "public", "pg_catalog")
@@ -55,26 +59,64 @@ def vet(sql: str) -> VettedSQL:
     tables: dict[str, None] = {}
     for message in _walk(statement.stmt):
         _check(message, sql, tables)
-    return VettedSQL(_text_of(sql, statement.stmt_location, statement.stmt_len), tuple(tables))
+    names = _names_of_parts(statement.stmt)
+    read = tuple(name for name in tables if name not in names)
+    return VettedSQL(_text_of(sql, statement.stmt_location, statement.stmt_len), read)
+
+
+def vet_expression(text: str) -> None:
+    """Raise `InvalidSQL` unless *text* is one expression of allowed functions, such as ``count(*)``."""
+    # The line break ends a comment that the text may end with.
+    sql = f"select (\n{text}\n)"
+    vetted = vet(sql)
+    select = _parse(vetted.sql).stmts[0].stmt.select_stmt
+    present = {field.name for field, _ in select.ListFields()} - {"limit_option", "op"}
+    if present != {"target_list"} or len(select.target_list) != 1 or select.op != _NO_SET_OPERATION:
+        raise InvalidSQL("an aggregation function must be one expression", sqlstate=SYNTAX_ERROR)
+
+
+def _names_of_parts(statement: Any) -> frozenset[str]:
+    """Return the names that the query gives to its own parts (``with name as``), which are no tables."""
+    return frozenset(message.ctename for message in _walk(statement) if message.DESCRIPTOR.name == "CommonTableExpr")
 
 
 def _parse(sql: str) -> Any:
     try:
-        return postgast.parse(blank_tokens(sql))
+        blanked = blank_tokens(sql)
+        _check_nesting(blanked)
+        return postgast.parse(blanked)
     except postgast.PgQueryError as error:
         # PostgreSQL's parser names what it cannot read; its position counts characters from 1.
-        raise InvalidSQL(f"{error.message}{_position(sql, error.cursorpos)}", sqlstate=SYNTAX_ERROR) from error
+        raise _at(InvalidSQL(error.message, sqlstate=SYNTAX_ERROR), sql, error.cursorpos) from error
     except (DecodeError, RecursionError) as error:
         raise InvalidSQL("the query is nested too deeply", sqlstate=TOO_COMPLEX) from error
     except UnicodeEncodeError as error:
         raise InvalidSQL("the query is not valid Unicode", sqlstate=SYNTAX_ERROR) from error
 
 
-def _position(sql: str, cursor: int) -> str:
-    if cursor <= 0:
-        return ""
-    before = sql[: cursor - 1]
-    return f" (line {before.count(chr(10)) + 1}, column {len(before) - (before.rfind(chr(10)) + 1) + 1})"
+def _check_nesting(sql: str) -> None:
+    """Refuse what could nest so deeply that PostgreSQL's parser, which is C and recursive, runs out of its stack.
+
+    A chain such as ``1+1+…`` is as deep as it is long, and 24,000 links ended the process. Scanning does not recurse.
+    """
+    links = sum(token.token not in _FLAT for token in postgast.scan(sql).tokens)
+    if links > MAX_LINKS:
+        text = f"the query has more than {MAX_LINKS} operators, words and parentheses"
+        raise InvalidSQL(text, sqlstate=TOO_COMPLEX)
+
+
+def _at(error: InvalidSQL, sql: str, cursor: int) -> InvalidSQL:
+    """Return *error* with the place of the character that PostgreSQL's *cursor* counts from 1, also in its message."""
+    if cursor > 0:
+        error.position = position_of(sql, cursor - 1)
+        error.args = (f"{error.message} (line {error.position.line}, column {error.position.column})",)
+    return error
+
+
+def position_of(text: str, offset: int) -> Position:
+    """Return line and column of a character."""
+    before = text[:offset]
+    return Position(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
 
 
 def _text_of(sql: str, location: int, length: int) -> str:
@@ -144,10 +186,11 @@ def _check_type(message: Any, sql: str) -> None:
 
 
 def _refused(what: str, sql: str, location: int) -> InvalidSQL:
-    place = ""
-    if location >= 0:
-        place = _position(sql, len(sql.encode()[:location].decode("utf-8", "ignore")) + 1)
-    return InvalidSQL(f"{what} is not allowed in a map's query{place}", sqlstate=NOT_ALLOWED)
+    error = InvalidSQL(f"{what} is not allowed in a map's query", sqlstate=NOT_ALLOWED)
+    if location < 0:
+        return error
+    # PostgreSQL counts bytes here, from 0.
+    return _at(error, sql, len(sql.encode()[:location].decode("utf-8", "ignore")) + 1)
 
 
 def _words(name: str) -> str:

@@ -8,12 +8,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from flowmaps.mapstore.named_maps import NamedMap, NamedMapStore, TooManyNamedMaps, UnknownNamedMap
 from flowmaps.mapstore.postgresql import Connect, PostgresMapStore
 from flowmaps.mapstore.redis_store import RedisMapStore
 from flowmaps.mapstore.values import MapStore, StoredMap, TooManyMaps
 from flowmaps.settings import Settings
 
-__all__ = ["MapStore", "PostgresMapStore", "RedisMapStore", "StoredMap", "TooManyMaps", "open_map_store"]
+__all__ = [
+    "MapStore",
+    "NamedMap",
+    "NamedMapStore",
+    "PostgresMapStore",
+    "RedisMapStore",
+    "StoredMap",
+    "TooManyMaps",
+    "TooManyNamedMaps",
+    "UnknownNamedMap",
+    "open_map_store",
+]
 
 
 @asynccontextmanager

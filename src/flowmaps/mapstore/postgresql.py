@@ -11,7 +11,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Json
 
 from flowmaps.errors import DatabaseUnavailable, StoreUnavailable
-from flowmaps.mapstore.values import RENEW_SECONDS, StoredMap, too_many, unknown_map
+from flowmaps.mapstore.values import RENEW_SECONDS, StoredMap, most_maps, too_many, unknown_map
 from flowmaps.settings import LimitSettings
 
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
@@ -32,7 +32,8 @@ class PostgresMapStore:
         except DatabaseUnavailable as error:
             raise StoreUnavailable("the store of maps does not answer") from error
 
-    async def save(self, stored: StoredMap) -> None:
+    async def save(self, stored: StoredMap, *, share: float = 1) -> None:
+        most = most_maps(self._limits.maps_per_tenant, share)
         async with self._rows() as conn:
             # Counting and inserting are one step for each tenant, or parallel requests would pass the limit.
             await conn.execute("select pg_advisory_xact_lock(hashtext('flowmaps map'), hashtext(%s))", [stored.topic])
@@ -41,8 +42,8 @@ class PostgresMapStore:
                 [stored.topic, stored.token],
             )
             row = await cursor.fetchone()
-            if row is not None and row[0] >= self._limits.maps_per_tenant:
-                raise too_many(self._limits.maps_per_tenant)
+            if row is not None and row[0] >= most:
+                raise too_many(most)
             await conn.execute(
                 """
                 insert into flowmaps.stored_map (token, topic, document, created_at, expires_at)

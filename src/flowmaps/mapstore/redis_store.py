@@ -13,7 +13,7 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from flowmaps.errors import StoreUnavailable
-from flowmaps.mapstore.values import RENEW_SECONDS, StoredMap, too_many, unknown_map
+from flowmaps.mapstore.values import RENEW_SECONDS, StoredMap, most_maps, too_many, unknown_map
 from flowmaps.settings import LimitSettings
 
 _PREFIX = "flowmaps:"
@@ -55,7 +55,8 @@ class RedisMapStore:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def save(self, stored: StoredMap) -> None:
+    async def save(self, stored: StoredMap, *, share: float = 1) -> None:
+        most = most_maps(self._limits.maps_per_tenant, share)
         body = json.dumps(
             {"topic": stored.topic, "document": stored.document, "created": stored.created.isoformat()},
             ensure_ascii=False,
@@ -66,12 +67,12 @@ class RedisMapStore:
             body,
             self._limits.map_lifetime_seconds,
             int(time.time()),
-            self._limits.maps_per_tenant,
+            most,
         ]
         with _translated():
             saved = await self._save(keys=keys, args=arguments)
         if not saved:
-            raise too_many(self._limits.maps_per_tenant)
+            raise too_many(most)
 
     async def load(self, token: str) -> StoredMap:
         lifetime = self._limits.map_lifetime_seconds

@@ -30,8 +30,11 @@ class StoredMap:
 class MapStore(Protocol):
     """A place for created maps. Methods raise `StoreUnavailable` when it does not answer."""
 
-    async def save(self, stored: StoredMap) -> None:
-        """Keep the map for its whole lifetime from now; raise `TooManyMaps`. A map that is there stays as it is."""
+    async def save(self, stored: StoredMap, *, share: float = 1) -> None:
+        """Keep the map for its whole lifetime from now; raise `TooManyMaps`. A map that is there stays as it is.
+
+        *share* is the part of the tenant's maps that may be there already.
+        """
 
     async def load(self, token: str) -> StoredMap:
         """Return the map and note its use; raise `UnknownMap`."""
@@ -54,6 +57,10 @@ class MapStore(Protocol):
 
 def unknown_map(token: str) -> UnknownMap:
     return UnknownMap(f"Invalid or nonexistent map configuration token '{token}'")
+
+
+def most_maps(limit: int, share: float) -> int:
+    return max(1, int(limit * share))
 
 
 def too_many(limit: int) -> TooManyMaps:

@@ -1,8 +1,21 @@
-"""Draw tiles with Mapnik in worker processes."""
+"""Draw tiles of every kind: each in a file of its own behind one contract, heavy work in worker processes."""
 
-from flowmaps.render.job import Block, MapPlan, Rendered, RenderJob
+from flowmaps.render.blocks import BlockRenderer
+from flowmaps.render.contract import Renderer, Tile, TileRequest
+from flowmaps.render.job import Block, MapJob, MapPlan, Rendered
 from flowmaps.render.plan import PlannedLayer, plan_map
 from flowmaps.render.pool import RenderPool
-from flowmaps.render.tiles import TileRenderer
 
-__all__ = ["Block", "MapPlan", "PlannedLayer", "RenderJob", "RenderPool", "Rendered", "TileRenderer", "plan_map"]
+__all__ = [
+    "Block",
+    "BlockRenderer",
+    "MapJob",
+    "MapPlan",
+    "PlannedLayer",
+    "RenderPool",
+    "Rendered",
+    "Renderer",
+    "Tile",
+    "TileRequest",
+    "plan_map",
+]

@@ -20,9 +20,13 @@ class Column:
     type_oid: int
 
 
+DESCRIBE = "select * from "
+"""What stands before the query when PostgreSQL is asked for its columns; positions of its errors count from there."""
+
+
 async def describe(conn: AsyncConnection[Any], query: str) -> tuple[Column, ...]:
     """Return the columns of *query*, a vetted sub-query with alias, tokens filled in."""
-    cursor = await conn.execute(sql.SQL("select * from {} limit 0").format(sql.SQL(query)), prepare=False)
+    cursor = await conn.execute(sql.SQL("{}{} limit 0").format(sql.SQL(DESCRIBE), sql.SQL(query)), prepare=False)
     return tuple(Column(column.name, column.type_code) for column in cursor.description or ())
 
 

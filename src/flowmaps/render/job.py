@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from flowmaps.cartocss import TorqueStyle
 from flowmaps.tile import TILE_PX, WORLD, Bounds, TileCoord
 
-Problem = Literal["sql", "style", "database", "timeout", "forbidden"]
+Problem = Literal["sql", "style", "database", "timeout", "forbidden", "image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +59,77 @@ def block_of(tile: TileCoord, side: int) -> Block:
 
 
 @dataclass(frozen=True, slots=True)
-class RenderJob:
-    """Draw *block* of *plan*: PNG in Mapnik's *encoding*, or the UTFGrid of the map's first layer with *fields*."""
+class MapJob:
+    """Draw *block* of *plan*: images in Mapnik's *encoding*, or the UTFGrid of the map's first layer with *fields*."""
 
     plan: MapPlan
     block: Block
-    output: Literal["png", "grid"]
+    output: Literal["image", "grid"]
     encoding: str = "png"
     scale: int = 1
     fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """An image laid at a place of another, in pixels; scaled to *size* where that is given.
+
+    *is_foreign* marks what came from another server: only a few formats of a bounded size are read then.
+    """
+
+    body: bytes
+    x: int = 0
+    y: int = 0
+    size: tuple[int, int] | None = None
+    is_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeJob:
+    """Lay *parts* over each other, the bottom one first, on a transparent canvas of *size* pixels."""
+
+    size: tuple[int, int]
+    parts: tuple[Part, ...]
+    encoding: str
+    output: Literal["compose"] = "compose"
+
+
+@dataclass(frozen=True, slots=True)
+class PatternJob:
+    """Fill a canvas of *side* pixels with a foreign image, whose first copy starts at minus *offset*."""
+
+    body: bytes
+    offset: tuple[int, int]
+    side: int
+    scale: int
+    encoding: str
+    output: Literal["pattern"] = "pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class TorqueJob:
+    """Draw one frame of a torque layer.
+
+    *cells* are (frame offset, column, row from the bottom, value); *resolution* is a cell's side in tile pixels, and
+    *images* the bodies of the style's marker files by address.
+    """
+
+    style: TorqueStyle
+    zoom: int
+    resolution: float
+    cells: tuple[tuple[int, int, int, float], ...]
+    images: Mapping[str, bytes]
+    scale: int
+    encoding: str
+    output: Literal["torque"] = "torque"
+
+
+Job = MapJob | ComposeJob | PatternJob | TorqueJob
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
-    """The bodies of a block's tiles in row-major order, or what Mapnik refused and why."""
+    """The bodies of a block's tiles in row-major order (of other jobs: one image), or what was refused and why."""
 
     tiles: tuple[bytes, ...] = ()
     problem: Problem | None = None

@@ -24,12 +24,13 @@ from flowmaps.errors import (
     InvalidCartoCSS,
     InvalidSQL,
     QueryTimeout,
+    RemoteUnavailable,
     RendererCrashed,
     RenderQueueFull,
     RenderTimeout,
 )
 from flowmaps.render.assets import list_assets
-from flowmaps.render.job import Rendered, RenderJob
+from flowmaps.render.job import Job, Rendered
 from flowmaps.settings import RenderSettings
 
 START_SECONDS = 30.0
@@ -100,6 +101,9 @@ class _Process:
     def has_ended(self) -> bool:
         return self._process.returncode is not None
 
+    async def wait(self) -> None:
+        await self._process.wait()
+
     async def ask(self, payload: bytes) -> Rendered:
         if self._process.stdin is None:
             raise RuntimeError("the worker has no pipe")
@@ -168,8 +172,8 @@ class RenderPool:
         """Process ids of the workers, for tests and logs."""
         return [process.pid for process in self._processes.values()]
 
-    async def render(self, job: RenderJob) -> tuple[bytes, ...]:
-        """Return the bodies of the job's tiles, in row-major order.
+    async def render(self, job: Job) -> tuple[bytes, ...]:
+        """Return the bodies of the job's tiles, in row-major order; of jobs that are not of tiles, one image.
 
         Raise `RenderQueueFull` at once where the queue is at its limit, `RenderTimeout` at the deadline (waiting
         included), `RendererCrashed`, or what Mapnik and PostgreSQL refuse.
@@ -209,21 +213,26 @@ class RenderPool:
                         return pending
                 await self._wake.wait()
 
-    async def _put_back(self, pending: _Pending) -> None:
-        async with self._wake:
-            self._queue.appendleft(pending)
-            _WAITING.set(len(self._queue))
-            self._wake.notify()
+    async def _next_or_death(self, process: _Process) -> _Pending | None:
+        """Return the next job, or None where the idle worker died first: no job need find that out."""
+        job = asyncio.create_task(self._next())
+        death = asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait((job, death), return_when=asyncio.FIRST_COMPLETED)
+            return job.result() if job.done() else None
+        finally:
+            job.cancel()
+            death.cancel()
 
     async def _work(self, number: int, process: _Process) -> None:
         """Feed one worker for ever; replace it when it dies or is late."""
         loop = asyncio.get_running_loop()
         while True:
-            pending = await self._next()
+            pending = await self._next_or_death(process)
             if process.has_ended:
                 # It died while it had nothing to do: that costs no request.
-                await self._put_back(pending)
                 process = await self._replace(number, process, "died")
+            if pending is None:
                 continue
             started = loop.time()
             _DRAWING.inc()
@@ -278,8 +287,7 @@ def _error(rendered: Rendered) -> FlowMapsError:
             return Forbidden(message)
         case "database":
             return DatabaseUnavailable("the tenant's database does not answer")
+        case "image":
+            return RemoteUnavailable(message)
         case _:
             return InvalidCartoCSS(message, layer_id=rendered.layer, kind="layer", subtype="style")
-
-
-__all__ = ["RenderPool"]

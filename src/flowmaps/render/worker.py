@@ -16,12 +16,15 @@ import struct
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 import mapnik
 
-from flowmaps.render.job import MapPlan, Problem, Rendered, RenderJob
+from flowmaps.render.job import ComposeJob, Job, MapJob, MapPlan, PatternJob, Problem, Rendered, TorqueJob
+from flowmaps.render.pixels import BadImage, compose, fill_pattern, tiles_of
+from flowmaps.render.torque_image import draw_torque
 from flowmaps.tile import TILE_PX
 
 LENGTH = struct.Struct(">I")
@@ -54,10 +57,24 @@ class Worker:
         self._options = options
         self._maps: OrderedDict[str, tuple[Any, float]] = OrderedDict()
 
-    def render(self, job: RenderJob) -> Rendered:
-        """Draw *job*; Mapnik's refusals become values, so that they travel."""
+    def render(self, job: Job) -> Rendered:
+        """Do *job*; refusals become values, so that they travel."""
         try:
-            drawn = self._grid(job) if job.output == "grid" else self._png(job)
+            match job:
+                case MapJob():
+                    return self._draw(job)
+                case ComposeJob():
+                    return Rendered((compose(job),))
+                case PatternJob():
+                    return Rendered((fill_pattern(job),))
+                case TorqueJob():
+                    return Rendered((draw_torque(job),))
+        except BadImage as error:
+            return Rendered(problem="image", message=str(error))
+
+    def _draw(self, job: MapJob) -> Rendered:
+        try:
+            drawn = self._grid(job) if job.output == "grid" else self._image(job)
         except (RuntimeError, UserWarning) as error:
             # The map object may hold a broken connection.
             self._maps.pop(job.plan.key, None)
@@ -86,27 +103,20 @@ class Worker:
         loaded.aspect_fix_mode = mapnik.aspect_fix_mode.RESPECT
         return loaded
 
-    def _ready_map(self, job: RenderJob, scale: int) -> Any:
+    def _ready_map(self, job: MapJob, scale: int) -> Any:
         width, height = job.block.size_px
         loaded = self._map(job.plan)
         loaded.resize(width * scale, height * scale)
         loaded.zoom_to_box(mapnik.Box2d(*job.block.bounds))
         return loaded
 
-    def _png(self, job: RenderJob) -> list[bytes]:
+    def _image(self, job: MapJob) -> Sequence[bytes]:
         loaded = self._ready_map(job, job.scale)
         image = mapnik.Image(loaded.width, loaded.height)
         mapnik.render_with_vars(loaded, image, {"zoom": job.block.origin.z}, float(job.scale))
-        if job.block.columns == job.block.rows == 1:
-            return [image.to_string(job.encoding)]
-        side = TILE_PX * job.scale
-        return [
-            image.view(column * side, row * side, side, side).to_string(job.encoding)
-            for row in range(job.block.rows)
-            for column in range(job.block.columns)
-        ]
+        return tiles_of(image, job.block.columns, job.block.rows, job.scale, job.encoding)
 
-    def _grid(self, job: RenderJob) -> list[bytes]:
+    def _grid(self, job: MapJob) -> list[bytes]:
         loaded = self._ready_map(job, 1)
         grid = mapnik.Grid(loaded.width, loaded.height)
         mapnik.render_layer(loaded, grid, layer=0, fields=list(job.fields))

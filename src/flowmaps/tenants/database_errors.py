@@ -8,12 +8,13 @@ from contextlib import contextmanager
 import psycopg
 import psycopg_pool
 
-from flowmaps.errors import DatabaseUnavailable, FlowMapsError, Forbidden, InvalidSQL, QueryTimeout
+from flowmaps.errors import DatabaseUnavailable, FlowMapsError, Forbidden, InvalidSQL, QueryTimeout, UnknownRelation
 
 _AWAY_CLASSES = frozenset({"08", "28", "3D", "40", "53", "58"})
 """No connection, no entry, no database, lost a race, no memory or disk, broken system."""
 _AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04", "XX001", "XX002"})
 _TIMEOUT_STATES = frozenset({"57014", "55P03"})
+_NO_RELATION = "42P01"
 _SQL_CLASSES = frozenset({"0A", "20", "21", "22", "23", "25", "2F", "38", "39", "42", "54", "P0", "XX"})
 
 
@@ -36,7 +37,10 @@ def our_error(error: Exception) -> FlowMapsError | None:
     if state == "42501":
         return Forbidden(message)
     if state[:2] in _SQL_CLASSES:
-        return InvalidSQL(message, sqlstate=state)
+        ours = (UnknownRelation if state == _NO_RELATION else InvalidSQL)(message, sqlstate=state)
+        place = error.diag.statement_position
+        ours.cursor = int(place) if place else None
+        return ours
     return None
 
 

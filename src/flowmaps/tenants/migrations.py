@@ -49,6 +49,18 @@ def apply_migrations(conn: Connection[Any], kind: Kind) -> list[str]:
     return [name for name, _ in todo]
 
 
+def pending_migrations(conn: Connection[Any], kind: Kind) -> list[str]:
+    """Return the names of the migrations that *conn*'s database lacks, oldest first; nothing is changed.
+
+    Raise `ConfigurationError` where the database is newer than this program.
+    """
+    known = [name for name, _ in migrations(kind)]
+    done = _applied(conn)
+    if newer := sorted(done - set(known)):
+        raise ConfigurationError(f"the database has migration {newer[-1]}, which is newer than this program")
+    return [name for name in known if name not in done]
+
+
 def _applied(conn: Connection[Any]) -> set[str]:
     try:
         with conn.transaction():

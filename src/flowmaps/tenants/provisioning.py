@@ -20,8 +20,8 @@ from flowmaps.settings import Settings
 from flowmaps.tenants import names
 from flowmaps.tenants.database_errors import translate_database_errors
 from flowmaps.tenants.lockdown import lock_down_reader
-from flowmaps.tenants.migrations import apply_migrations
-from flowmaps.tenants.registry import Credentials, Tenant, TenantReader, password_context, server_url
+from flowmaps.tenants.migrations import apply_migrations, pending_migrations
+from flowmaps.tenants.registry import MASTER, Credentials, Tenant, TenantReader, password_context, server_url
 from flowmaps.tenants.sealing import Sealer
 
 Announce = Callable[[str], None]
@@ -36,6 +36,15 @@ def migrate_master(url: str) -> list[str]:
         if applied:
             _close_to_public(conn)
         return applied
+
+
+def installation_id(url: str) -> str:
+    """Return what tells this master database from every other one."""
+    with translate_database_errors(), psycopg.connect(url) as conn:
+        row = conn.execute("select id::text from flowmaps.installation").fetchone()
+    if row is None:
+        raise ConfigurationError("the master database is not complete", names=("FLOWMAPS_DATABASE_URL",))
+    return str(row[0])
 
 
 def provision_tenant(settings: Settings, topic: str, *, announce: Announce | None = None) -> Tenant:
@@ -57,7 +66,10 @@ def provision_tenant(settings: Settings, topic: str, *, announce: Announce | Non
             tell(f"claimed database {tenant.database}")
             tenant = _create(settings, master, tenant, reader, tell)
             master.execute(
-                "update flowmaps.tenant set state = 'ready', ready_at = clock_timestamp() where id = %s", [tenant.id]
+                # The revision tells consumers of the topic's other partitions to read those from the beginning, too.
+                "update flowmaps.tenant set state = 'ready', ready_at = clock_timestamp(), revision = revision + 1"
+                " where id = %s",
+                [tenant.id],
             )
             tell("ready")
             return reader.load_tenant(master, topic)
@@ -84,6 +96,17 @@ def migrate_tenants(settings: Settings, *, announce: Announce | None = None) -> 
     return applied
 
 
+def pending_tenants(settings: Settings) -> dict[str, list[str]]:
+    """Return, by topic, the migrations that `migrate_tenants` would apply; nothing is changed."""
+    with translate_database_errors(), _master(settings) as master:
+        tenants = [tenant for tenant in TenantReader(settings).list_tenants(master) if tenant.state == "ready"]
+    found = {}
+    for tenant in tenants:
+        with translate_database_errors(), psycopg.connect(tenant.conninfo_owner, autocommit=True) as conn:
+            found[tenant.topic] = pending_migrations(conn, "tenant")
+    return found
+
+
 def drop_tenant(settings: Settings, topic: str) -> None:
     """Delete the topic's database, roles, maps and rejected records; raise `UnknownTenant` where there is none."""
     with translate_database_errors(), _master(settings) as master, _topic_lock(master, topic):
@@ -104,11 +127,13 @@ def rotate_credentials(settings: Settings, topic: str) -> Tenant:
         tenant = reader.load_tenant(master, topic)
         fresh = {"owner": names.new_password(), "reader": names.new_password()}
         sealed = {part: sealer.seal(password, password_context(topic, part)) for part, password in fresh.items()}
-        with master.transaction(), _admin(settings, tenant.server) as admin:
+        with _same_or_admin(settings, master, tenant.server) as admin, master.transaction():
             master.execute(
                 "update flowmaps.tenant set owner_password = %s, reader_password = %s where id = %s",
                 [sealed["owner"], sealed["reader"], tenant.id],
             )
+            # On the master's own server this is the same transaction. Elsewhere a process that dies right between the
+            # two commits leaves the roles' passwords unknown until the rotation is repeated.
             with admin.transaction():
                 for part, role in (("owner", tenant.owner), ("reader", tenant.reader)):
                     _set_password(admin, role.user, fresh[part])
@@ -128,6 +153,15 @@ def _admin(settings: Settings, server: str, database: str | None = None) -> Iter
     timeout = max(2, round(settings.database.connect_timeout_seconds))
     with psycopg.connect(conninfo, autocommit=True, connect_timeout=timeout) as conn:
         yield conn
+
+
+@contextmanager
+def _same_or_admin(settings: Settings, master: Connection[Any], server: str) -> Iterator[Connection[Any]]:
+    if server == MASTER:
+        yield master
+    else:
+        with _admin(settings, server) as admin:
+            yield admin
 
 
 @contextmanager

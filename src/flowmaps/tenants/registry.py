@@ -158,6 +158,11 @@ def load_tenant(conn: Connection[Any], settings: Settings, topic: str) -> Tenant
     return TenantReader(settings).load_tenant(conn, topic)
 
 
+def touch_tenant(conn: Connection[Any], topic: str) -> None:
+    """Tell running consumers to look at the topic's tenant again; *conn* is to the master database."""
+    conn.execute("update flowmaps.tenant set revision = revision + 1 where topic = %s", [topic])
+
+
 def _ready(tenant: Tenant | None, topic: str) -> Tenant:
     if tenant is None:
         raise UnknownTenant(f"no datapoint of topic {topic!r} has arrived yet")

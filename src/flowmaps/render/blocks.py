@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
 
-from flowmaps.render.job import Block, MapPlan, RenderJob, block_of
+from flowmaps.render.job import Block, MapJob, MapPlan, block_of
 from flowmaps.render.pool import RenderPool
 from flowmaps.tile import TileCoord
 
@@ -17,7 +17,7 @@ KEPT_BYTES = 64 * 1024 * 1024
 BlockKey = tuple[str, str, str, int, tuple[str, ...], Block]
 
 
-class TileRenderer:
+class BlockRenderer:
     """Answers tiles from a `RenderPool`; the neighbours that were drawn along are kept for a moment."""
 
     def __init__(self, pool: RenderPool, *, metatile: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,9 +28,9 @@ class TileRenderer:
         self._kept: OrderedDict[BlockKey, tuple[float, dict[TileCoord, bytes]]] = OrderedDict()
         self._kept_bytes = 0
 
-    async def png(self, plan: MapPlan, tile: TileCoord, *, freshness: str, encoding: str, scale: int) -> bytes:
-        """Return the PNG of *tile*. Tiles of one *freshness* may answer for each other, others may not."""
-        return await self._tile(plan, tile, freshness, "png", encoding, scale, ())
+    async def image(self, plan: MapPlan, tile: TileCoord, *, freshness: str, encoding: str, scale: int) -> bytes:
+        """Return the image of *tile*. Tiles of one *freshness* may answer for each other, others may not."""
+        return await self._tile(plan, tile, freshness, "image", encoding, scale, ())
 
     async def grid(self, plan: MapPlan, tile: TileCoord, *, freshness: str, fields: tuple[str, ...]) -> bytes:
         """Return the UTFGrid of *tile* as JSON."""
@@ -41,7 +41,7 @@ class TileRenderer:
         plan: MapPlan,
         tile: TileCoord,
         freshness: str,
-        output: Literal["png", "grid"],
+        output: Literal["image", "grid"],
         encoding: str,
         scale: int,
         fields: tuple[str, ...],
@@ -53,7 +53,7 @@ class TileRenderer:
             return kept[1][tile]
         task = self._running.get(key)
         if task is None:
-            job = RenderJob(plan, block, output, encoding, scale, fields)
+            job = MapJob(plan, block, output, encoding, scale, fields)
             task = asyncio.create_task(self._draw(key, job))
             self._running[key] = task
             task.add_done_callback(lambda done: self._finish(key, done))
@@ -61,7 +61,7 @@ class TileRenderer:
         bodies = await asyncio.shield(task)
         return bodies[block.tiles.index(tile)]
 
-    async def _draw(self, key: BlockKey, job: RenderJob) -> tuple[bytes, ...]:
+    async def _draw(self, key: BlockKey, job: MapJob) -> tuple[bytes, ...]:
         bodies = await self._pool.render(job)
         if len(bodies) > 1:
             self._keep(key, dict(zip(job.block.tiles, bodies, strict=True)))

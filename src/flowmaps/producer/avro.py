@@ -37,15 +37,17 @@ def push_records(
     registry: SubjectRegistry,
     records: Iterable[tuple[str, Mapping[str, Any]]],
     *,
+    schema: Mapping[str, Any] | None = None,
     announce: Callable[[int], None] | None = None,
 ) -> int:
-    """Write (topic, record) pairs and return how many the brokers took.
+    """Write (topic, record) pairs, in *schema* or the published one, and return how many the brokers took.
 
     Records of one identifier keep their order, as the identifier is the key. *announce* is told the count as it grows.
-    Raise `RecordError` for a record that does not fit the schema, `BrokerUnavailable` where Kafka does not take them.
+    Raise `RecordError` for a record that does not fit the schema, `BrokerUnavailable` where Kafka does not take them,
+    and what the registry's client raises.
     """
-    schema = datapoint_schema()
-    parsed = fastavro.parse_schema(schema)
+    schema = schema or datapoint_schema()
+    parsed = fastavro.parse_schema(dict(schema))
     ids: dict[str, int] = {}
     failures: list[KafkaError] = []
     count = 0

@@ -1,0 +1,1 @@
+"""Commands of the ingest side, one module a noun; `flowmaps.cli` puts them together."""
