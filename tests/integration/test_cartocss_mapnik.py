@@ -21,6 +21,7 @@ from flowmaps.cartocss.regex import BadRegex, translate
 from integration.mapnik_maps import draw, is_blank, load, map_xml, quiet, write_files
 
 NIGHTLY = bool(os.environ.get("FLOWMAPS_TEST_NIGHTLY"))
+pytestmark = pytest.mark.timeout(3_600 if NIGHTLY else 180)
 PROPERTIES = [known for known in load_reference().properties.values() if not known.ignored]
 
 

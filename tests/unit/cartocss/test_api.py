@@ -7,6 +7,7 @@ import pytest
 from flowmaps.cartocss import (
     CartoError,
     MapLayer,
+    Property,
     build_map,
     columns,
     compile_layer,
@@ -130,6 +131,18 @@ def test_zooms_outside_of_the_layers_window_are_left_out() -> None:
 )
 def test_values_are_printed_as_mapnik_reads_them(declaration: str, attributes: dict[str, str]) -> None:
     assert only_attributes(f"#pts {{ {declaration}; }}") == attributes
+
+
+@pytest.mark.parametrize("known", load_reference().properties.values(), ids=lambda known: known.css)
+def test_every_property_refuses_a_value_of_another_type(known: Property) -> None:
+    value = "foo" if known.type == "tags" else "stop(1, red)"
+    selector = "Map" if known.symbolizer == "map" else "#pts"
+    css = f"{selector} {{ {known.css}: {value}; }}"
+    if selector == "Map" and known.css in ("srs", "base", "font-directory", "maximum-extent"):
+        assert "is not settable by a map here" in str(compile_layer(css, layer_id="pts").messages[0])
+        return
+    with pytest.raises(CartoError, match=f"Invalid value for {known.css}, the type .* is expected"):
+        compile_layer(css, layer_id="pts")
 
 
 @pytest.mark.parametrize("declaration", ["line-width: 3 -1", "line-width: 7%4", "line-width: 1.", "line-width: +3"])

@@ -14,6 +14,7 @@ from unit.cartocss import oracle
 from unit.cartocss.oracle import Block, Declaration, Filter, Oracle, Selector, Zoom
 
 NIGHTLY = bool(os.environ.get("FLOWMAPS_TEST_NIGHTLY"))
+pytestmark = pytest.mark.timeout(3_600 if NIGHTLY else 180)
 EXAMPLES = 5_000 if NIGHTLY else 520
 FEATURES = 50 if NIGHTLY else 20
 

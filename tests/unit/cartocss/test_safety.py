@@ -30,6 +30,7 @@ from flowmaps.errors import ConfigurationError
 from flowmaps.render.assets import list_assets
 
 NIGHTLY = bool(os.environ.get("FLOWMAPS_TEST_NIGHTLY"))
+pytestmark = pytest.mark.timeout(3_600 if NIGHTLY else 180)
 HOSTILE = (
     "\"/><Layer name='x'/><a b=\"",
     "]]></TextSymbolizer><Layer name='x'/><![CDATA[",
