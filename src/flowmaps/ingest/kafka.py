@@ -57,8 +57,28 @@ def kafka_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
-def open_consumer(settings: Settings) -> Consumer:
-    """Return a consumer of our group that never chooses an offset by itself."""
+class Commits:
+    """Remembers the offsets that Kafka does not know yet: a commit during a rebalance fails, and is to be repeated."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, int], TopicPartition] = {}
+
+    def begin(self, places: Iterable[TopicPartition]) -> None:
+        self.open |= {(place.topic, place.partition): place for place in places}
+
+    def settled(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        """Take Kafka's answer; called by the consumer, in the thread that polls."""
+        for place in places:
+            key, failed = (place.topic, place.partition), error or place.error
+            if failed:
+                # The databases have the offsets; Kafka's copy serves tools that show lag, and topics without a tenant.
+                _log.info("offset not committed to Kafka: %s", failed)
+            elif key in self.open and self.open[key].offset <= place.offset:
+                del self.open[key]
+
+
+def open_consumer(settings: Settings, commits: Commits | None = None) -> Consumer:
+    """Return a consumer of our group that never chooses an offset by itself; *commits* is told of what it commits."""
     kafka = settings.kafka
     config = kafka_config(settings) | {
         "group.id": kafka.group_id,
@@ -75,7 +95,7 @@ def open_consumer(settings: Settings) -> Consumer:
         "queued.max.messages.kbytes": 32_768,
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 200,
-        "on_commit": _on_commit,
+        "on_commit": (commits or Commits()).settled,
         "error_cb": _on_error,
     }
     try:
@@ -188,13 +208,6 @@ def translate_kafka_errors() -> Iterator[None]:
         yield
     except KafkaException as error:
         raise BrokerUnavailable(f"Kafka: {error.args[0].str()}") from error
-
-
-def _on_commit(error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-    failed = error or next((place.error for place in partitions if place.error), None)
-    if failed:
-        # The database has the offsets; Kafka's copy only serves tools that show lag, and the next commit repeats it.
-        _log.info("offsets not committed to Kafka: %s", failed)
 
 
 def _on_error(error: KafkaError) -> None:

@@ -15,7 +15,7 @@ from flowmaps.errors import BrokerUnavailable, FlowMapsError
 from flowmaps.ingest import metrics
 from flowmaps.ingest.claims import FencedError
 from flowmaps.ingest.health import Health
-from flowmaps.ingest.kafka import topic_pattern
+from flowmaps.ingest.kafka import Commits, topic_pattern
 from flowmaps.ingest.plan import Record
 from flowmaps.ingest.topics import ALL_BYTES, STOPPED_SECONDS, Lane, Partition, Running, TopicState
 from flowmaps.ingest.watch import Watch
@@ -44,6 +44,7 @@ class IngestLoop:
         executors: Mapping[Lane, Executor],
         health: Health,
         watch: Watch,
+        commits: Commits,
         mark: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,6 +54,7 @@ class IngestLoop:
         self._executors = executors
         self._health = health
         self._watch = watch
+        self._commits = commits
         self._mark = mark
         self._clock = clock
         self._topics: dict[str, TopicState] = {}
@@ -285,6 +287,7 @@ class IngestLoop:
 
     def _commit(self, places: list[Place], *, last: bool) -> None:
         """Tell Kafka as well where we are; on the way out, wait until it knows."""
+        self._commits.begin(places)
         try:
             if last:
                 self._consumer.commit(offsets=places, asynchronous=False)
@@ -293,6 +296,18 @@ class IngestLoop:
         except KafkaException as error:
             # The databases have the offsets, so that nothing is lost but the view of tools that show lag.
             _log.warning("offsets not committed to Kafka", error=error.args[0].str())
+
+    def _commit_again(self) -> None:
+        """Repeat commits that Kafka did not take, of partitions that are still ours."""
+        places = list(self._commits.open.values())
+        self._commits.open.clear()
+        ours = [
+            place
+            for place in places
+            if place.topic in self._topics and place.partition in self._topics[place.topic].partitions
+        ]
+        if ours:
+            self._commit(ours, last=False)
 
     def _failed(self, state: TopicState, running: Running, error: BaseException) -> None:
         ours = error if isinstance(error, FlowMapsError) else our_error(error) if isinstance(error, Exception) else None
@@ -321,6 +336,7 @@ class IngestLoop:
             return
         self._measured = now
         self._watch.follow((state.topic, number) for state in self._topics.values() for number in state.partitions)
+        self._commit_again()
         metrics.ASSIGNED.set(sum(len(state.partitions) for state in self._topics.values()))
         for state in self._topics.values():
             behind = [self._lag(state.topic, part) for part in state.partitions.values()]

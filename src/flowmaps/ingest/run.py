@@ -14,7 +14,7 @@ import structlog
 
 from flowmaps.errors import TemporaryError
 from flowmaps.ingest.health import Health, health_server
-from flowmaps.ingest.kafka import Observer, open_consumer
+from flowmaps.ingest.kafka import Commits, Observer, open_consumer
 from flowmaps.ingest.loop import IngestLoop
 from flowmaps.ingest.topics import Lane
 from flowmaps.ingest.watch import Watch
@@ -53,7 +53,8 @@ def run_ingest(
             announce(port)
         registry = stack.enter_context(SchemaRegistry(settings.registry, client=registry_client))
         observer = stack.enter_context(Observer(settings))
-        consumer = open_consumer(settings)
+        commits = Commits()
+        consumer = open_consumer(settings, commits)
         stack.callback(consumer.close)
         url = settings.database.url.get_secret_value()
         if _until_there(lambda: migrate_master(url), health, stop) is None:
@@ -77,7 +78,9 @@ def run_ingest(
         work = TopicWork(settings, cluster[0], registry.decode, observer, connections, planner=planner, mark=mark[0])
         watch = stack.enter_context(Watch(settings, observer))
         _log.info("consuming", cluster_id=cluster[0], pattern=settings.kafka.topic_pattern)
-        loop = IngestLoop(settings, consumer, work.run, executors=executors, health=health, watch=watch, mark=mark[0])
+        loop = IngestLoop(
+            settings, consumer, work.run, executors=executors, health=health, watch=watch, commits=commits, mark=mark[0]
+        )
         loop.run(stop)
     _log.info("stopped")
 
