@@ -77,7 +77,7 @@ class Keycloak:
         environment = {
             "JAVA_OPTS_KC_HEAP": "-Xms128m -Xmx384m",
             # It lives for minutes: what matters is how soon it answers.
-            "JAVA_OPTS_APPEND": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+            "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
             "KC_BOOTSTRAP_ADMIN_PASSWORD": SECRET,
             "PATH": os.environ.get("PATH", ""),
