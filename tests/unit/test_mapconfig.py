@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaps.errors import InvalidMapConfig
@@ -223,6 +223,7 @@ def test_a_token_is_a_pure_function_of_document_and_tenant() -> None:
     assert len({token, *others}) == 5
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=4),
