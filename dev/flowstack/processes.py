@@ -50,7 +50,9 @@ class Server:
         self._command = [str(part) for part in command]
         self._folder = folder
         self._ready = ready
-        self._environment = {**os.environ, **(environment or {})}
+        # What is meant for the tests is no setting of the programs, which refuse unknown ones.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLOWMAPS_TEST_")}
+        self._environment = {**inherited, **(environment or {})}
         self._seconds = seconds
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None

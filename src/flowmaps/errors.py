@@ -47,6 +47,9 @@ class Position(NamedTuple):
     column: int
 
 
+START = Position(1, 1)
+
+
 class FlowMapsError(Exception):
     """A failure with a message fit to be shown to the one who must act."""
 
@@ -98,12 +101,12 @@ class InvalidCartoCSS(InvalidMapConfig):
 
 
 class InvalidRamp(InvalidCartoCSS):
-    """A TurboCARTO ramp cannot be resolved; *selector* and place (line and column from 1) say which one."""
+    """A TurboCARTO ramp cannot be resolved; *selector*, *start* and *end* say which one."""
 
-    def __init__(self, message: str, *, selector: str, start: dict[str, int], end: dict[str, int]) -> None:
+    def __init__(self, message: str, *, selector: str = "", start: Position = START, end: Position = START) -> None:
         super().__init__(message, kind="layer", subtype="turbo-carto")
         self.selector = selector
-        self.position = Position(start["line"], start["column"])
+        self.position = start
         self.start = start
         self.end = end
 

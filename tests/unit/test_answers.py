@@ -11,7 +11,6 @@ from flowmaps.errors import (
     FlowMapsError,
     InvalidCartoCSS,
     InvalidMapConfig,
-    InvalidRamp,
     InvalidSQL,
     RecordError,
     TemporaryError,
@@ -26,7 +25,6 @@ def classes(root: type[FlowMapsError]) -> Iterator[type[FlowMapsError]]:
 
 MORE: dict[type[FlowMapsError], dict[str, Any]] = {
     RecordError: {"reason": "r"},
-    InvalidRamp: {"selector": "#s", "start": {"line": 1, "column": 1}, "end": {"line": 1, "column": 9}},
 }
 """Class → what it is made of beside its message."""
 

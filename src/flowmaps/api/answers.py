@@ -96,7 +96,7 @@ def _context(error: FlowMapsError) -> dict[str, Any]:
         if error.layer is not None:
             context["layer"] = {"id": error.layer_id, "index": error.layer, "type": error.layer_type}
             if isinstance(error, InvalidRamp):
-                source = {"start": error.start, "end": error.end}
+                source = {"start": error.start._asdict(), "end": error.end._asdict()}
                 context["layer"]["context"] = {"selector": error.selector, "source": source}
         if error.member is not None:
             context["member"] = error.member

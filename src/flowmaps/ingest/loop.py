@@ -19,7 +19,7 @@ from flowmaps.ingest.kafka import topic_pattern
 from flowmaps.ingest.plan import Record
 from flowmaps.ingest.topics import ALL_BYTES, STOPPED_SECONDS, Lane, Partition, Running, TopicState
 from flowmaps.ingest.watch import Watch
-from flowmaps.ingest.work import Done, Job, NeedsTenantError
+from flowmaps.ingest.work import Done, InterruptedJobError, Job, NeedsTenantError
 from flowmaps.settings import Settings
 from flowmaps.tenants import our_error
 
@@ -225,13 +225,18 @@ class IngestLoop:
 
     def _finish(self, state: TopicState, running: Running, future: Future[Done], *, last: bool) -> None:
         error = future.exception()
+        if isinstance(error, InterruptedJobError):
+            claims = error.rest.claims
+            done = Done(claims, {number: claim.next_offset for number, claim in claims.items()})
+            self._moved(state, running, done, last=last)
+            running.job, error = error.rest, error.__cause__
         if error is None:
             self._succeeded(state, running, future.result(), last=last)
         elif isinstance(error, FencedError):
             metrics.FENCED.labels(topic=state.topic).inc()
             _log.warning("fenced", topic=state.topic, partitions=sorted(error.partitions))
             ours = state.still_ours(running)
-            state.retry = tuple(record for record in running.job.records if record.partition in ours)
+            state.keep(running)
             self._unclaim(state, [part for number, part in ours.items() if number in error.partitions])
             state.not_before = self._clock() + _REST_AFTER_FENCE_SECONDS
         elif isinstance(error, NeedsTenantError):
@@ -248,13 +253,16 @@ class IngestLoop:
         if done.reclaim:
             self._unclaim(state, list(state.partitions.values()))
             return
+        for number in running.job.unclaimed & ours.keys():
+            self._claimed(state, ours[number], done, now)
+        self._moved(state, running, done, last=last)
+
+    def _moved(self, state: TopicState, running: Running, done: Done, *, last: bool) -> None:
+        """Take over how far the job's records are stored, and tell Kafka."""
         commits = []
-        for number, part in ours.items():
-            if number in running.job.unclaimed:
-                self._claimed(state, part, done, now)
-                continue
-            if part.claim is not running.job.claims.get(number):
-                # Claimed anew while the job ran: where to go on is for that claim to say.
+        for number, part in state.still_ours(running).items():
+            if number in running.job.unclaimed or not part.ready:
+                # Claimed by this job, or to be claimed anew: where to go on is for that claim to say.
                 continue
             part.claim = done.claims.get(number, part.claim)
             part.next_offset = done.next_offsets.get(number, part.next_offset)

@@ -28,6 +28,9 @@ _Result = TypeVar("_Result")
 WORKERS: dict[Lane, int] = {"usual": 8, "slow": 4, "creating": 2}
 """Threads that work for tenants, so the most connections that ingest uses at once; the work is PostgreSQL's."""
 
+PLANNERS = 4
+"""Threads that decode; more would only wait for the interpreter's lock."""
+
 
 def run_ingest(
     settings: Settings,
@@ -64,12 +67,14 @@ def run_ingest(
         for lane, workers in WORKERS.items():
             executors[lane] = executor = ThreadPoolExecutor(workers, thread_name_prefix=lane)
             stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+        planner = ThreadPoolExecutor(PLANNERS, thread_name_prefix="planner")
+        stack.callback(planner.shutdown, wait=True, cancel_futures=True)
         # By now the loop has waited; what still runs hangs, and would keep the process from ending.
         stack.callback(connections.cancel)
         health.checks["database"] = lambda: _check_database(settings)
         health.checks["kafka"] = lambda: _check_kafka(observer)
         stack.callback(health.checks.clear)
-        work = TopicWork(settings, cluster[0], registry.decode, observer, connections, mark=mark[0])
+        work = TopicWork(settings, cluster[0], registry.decode, observer, connections, planner=planner, mark=mark[0])
         watch = stack.enter_context(Watch(settings, observer))
         _log.info("consuming", cluster_id=cluster[0], pattern=settings.kafka.topic_pattern)
         loop = IngestLoop(settings, consumer, work.run, executors=executors, health=health, watch=watch, mark=mark[0])

@@ -18,6 +18,8 @@ Lane = Literal["usual", "slow", "creating"]
 
 BUFFER_BATCHES = 16
 """A topic's partitions are paused when so many batches wait, and go on at a quarter of that."""
+JOB_BATCHES = 4
+"""So many batches are one job, where they wait: the next is planned while PostgreSQL stores the one before."""
 BUFFER_BYTES = 32 * 1024 * 1024
 ALL_BYTES = 256 * 1024 * 1024
 """When so much waits for all topics together, each may keep one batch only."""
@@ -125,10 +127,11 @@ class TopicState:
         self.retry = ()
         numbers = {record.partition for record in records}
         claims = {number: claim for number in numbers if (claim := self.partitions[number].claim) is not None}
-        return Job(self.topic, records, claims, may_create=may_create)
+        return Job(self.topic, records, self.batch_records, claims, may_create=may_create)
 
     def _take(self) -> Sequence[Record]:
-        records = tuple(self.waiting.popleft() for _ in range(min(self.batch_records, len(self.waiting))))
+        count = min(JOB_BATCHES * self.batch_records, len(self.waiting))
+        records = tuple(self.waiting.popleft() for _ in range(count))
         self.waiting_bytes -= sum(record.size for record in records)
         return records
 
@@ -150,9 +153,9 @@ class TopicState:
         return wait
 
     def keep(self, running: Running) -> None:
-        """Keep the job's records for another try."""
-        ours = self.still_ours(running)
-        self.retry = tuple(record for record in running.job.records if record.partition in ours)
+        """Keep the job's records for another try, but none of partitions that are claimed anew and read them again."""
+        ready = {number for number, part in self.still_ours(running).items() if part.ready}
+        self.retry = tuple(record for record in running.job.records if record.partition in ready)
 
     def _wait(self, waits: Sequence[float]) -> float:
         if self.failures < len(waits):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
@@ -39,12 +41,24 @@ class NeedsTenantError(Exception):
     """The topic's tenant has to be made, or brought up to date, which is slow: try again where that may be done."""
 
 
+class InterruptedJobError(Exception):
+    """A batch of a job failed, for the reason that is its cause, after others were stored; *rest* is still to do."""
+
+    def __init__(self, rest: Job) -> None:
+        super().__init__(f"{len(rest.records)} records are still to be stored")
+        self.rest = rest
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One topic's next step: records to apply, or partitions to claim before any of theirs is read."""
+    """One topic's next step: records to apply, or partitions to claim before any of theirs is read.
+
+    Records are applied in batches of *batch_records*, each in a transaction of its own.
+    """
 
     topic: str
     records: Sequence[Record] = ()
+    batch_records: int = 1000
     claims: Mapping[int, Claim] = field(default_factory=dict)
     unclaimed: frozenset[int] = frozenset()
     may_create: bool = True
@@ -86,6 +100,7 @@ class TopicWork:
         cluster: Cluster,
         connections: OwnerConnections,
         *,
+        planner: Executor,
         mark: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,6 +109,7 @@ class TopicWork:
         self._decode = decode
         self._cluster = cluster
         self._connections = connections
+        self._planner = planner
         self._mark = mark
         self._clock = clock
         self._tenants: dict[str, Tenant] = {}
@@ -106,7 +122,7 @@ class TopicWork:
         """Do *job*; PostgreSQL's, Kafka's and the registry's failures rise, and the same job may be run again."""
         try:
             return self._apply(job) if job.records else self._claim(job)
-        except (psycopg.Error, DatabaseUnavailable):
+        except (psycopg.Error, DatabaseUnavailable, InterruptedJobError):
             # A new password, another server, a dropped tenant: ask the master database again.
             self.forget(job.topic)
             raise
@@ -185,14 +201,42 @@ class TopicWork:
             # Records without a location were passed over so far; a table that is the fold of the log needs them too.
             return Done({}, {}, reclaim=True)
         claims = {partition: job.claims[partition] for partition in firsts}
-        stored = {partition: claim.next_offset for partition, claim in claims.items()}
-        plan = plan_batch(after(job.records, stored), self._decode)
+        records = after(job.records, {number: claim.next_offset for number, claim in claims.items()})
         with self._connections.connection(tenant) as conn:
-            applied = self._write(conn, source, plan, claims)
-        metrics.count_batch(job.topic, plan, refused=len(applied.refused), removed=applied.removed)
-        next_offsets = stored | dict(plan.next_offsets)
-        moved = {number: Claim(next_offsets[number], claim.fence, claim.log) for number, claim in claims.items()}
-        return Done(moved, next_offsets)
+            for start, planned in self._plans(records, job):
+                try:
+                    claims = self._store(conn, source, planned(), claims)
+                except Exception as error:
+                    if start == 0:
+                        raise
+                    rest = replace(job, records=records[start:], claims={**job.claims, **claims})
+                    raise InterruptedJobError(rest) from error
+        return Done(claims, {number: claim.next_offset for number, claim in claims.items()})
+
+    def _plans(self, records: Sequence[Record], job: Job) -> Iterator[tuple[int, Callable[[], BatchPlan]]]:
+        """Yield where each batch starts, and what gives its plan: it is made while PostgreSQL stores the one before."""
+        ahead: Future[BatchPlan] | None = None
+        for start in range(0, len(records), job.batch_records):
+            batch = records[start : start + job.batch_records]
+            current = partial(self._plan, batch, ahead)
+            following = records[start + job.batch_records : start + 2 * job.batch_records]
+            ahead = self._planner.submit(plan_batch, following, self._decode) if following else None
+            yield start, current
+
+    def _plan(self, batch: Sequence[Record], ahead: Future[BatchPlan] | None) -> BatchPlan:
+        # Where all planners wait, for a registry that hangs, a topic whose schemas are known plans by itself.
+        return plan_batch(batch, self._decode) if ahead is None or ahead.cancel() else ahead.result()
+
+    def _store(
+        self, conn: Connection[Any], source: Source, plan: BatchPlan, claims: Mapping[int, Claim]
+    ) -> dict[int, Claim]:
+        """Write a batch and return the claims as they stand after it."""
+        applied = self._write(conn, source, plan, claims)
+        metrics.count_batch(source.topic, plan, refused=len(applied.refused), removed=applied.removed)
+        return {
+            number: Claim(plan.next_offsets.get(number, claim.next_offset), claim.fence, claim.log)
+            for number, claim in claims.items()
+        }
 
     def _write(self, conn: Connection[Any], source: Source, plan: BatchPlan, claims: Mapping[int, Claim]) -> Applied:
         keep_bytes = self._settings.ingest.rejected_bytes

@@ -66,7 +66,10 @@ def provision_tenant(settings: Settings, topic: str, *, announce: Announce | Non
             tell(f"claimed database {tenant.database}")
             tenant = _create(settings, master, tenant, reader, tell)
             master.execute(
-                "update flowmaps.tenant set state = 'ready', ready_at = clock_timestamp() where id = %s", [tenant.id]
+                # The revision tells consumers of the topic's other partitions to read those from the beginning, too.
+                "update flowmaps.tenant set state = 'ready', ready_at = clock_timestamp(), revision = revision + 1"
+                " where id = %s",
+                [tenant.id],
             )
             tell("ready")
             return reader.load_tenant(master, topic)

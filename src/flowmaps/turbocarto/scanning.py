@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flowmaps.errors import Position
+
 RAMP = re.compile(r"(?<![\w-])ramp\(")
 _URL = re.compile(r"url\([^\"'()]*\)")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
@@ -72,6 +74,5 @@ def _declaration(text: str, start: int, end: int, selectors: list[str]) -> Itera
         yield Declaration(name.strip(), value.strip(), first, last, after, "".join(selectors))
 
 
-def place(text: str, offset: int) -> dict[str, int]:
-    """Return line and column of an offset, both from 1."""
-    return {"line": text.count("\n", 0, offset) + 1, "column": offset - text.rfind("\n", 0, offset)}
+def place(text: str, offset: int) -> Position:
+    return Position(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))

@@ -13,6 +13,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.cimpl import NewTopic
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -535,3 +537,36 @@ def test_tombstones_and_batches_and_repetition_give_the_fold_of_the_log(tenant: 
                 at += size
         shown: dict[str, float] = dict(conn.execute("select identifier, st_x(geom) from datapoint").fetchall())
     assert shown == {name: float(place) for name, (_, place) in state.items() if place is not None}
+
+
+def test_the_fold_knows_what_came_before_the_tenant_was_made_in_every_partition(flow: Flow, kafka: Kafka) -> None:
+    topic, admin = flow.topic("datapoint"), kafka.admin
+    admin.create_topics([NewTopic(topic, 2)])[topic].result(timeout=30)
+
+    def send(partition: int, *records: dict[str, Any]) -> None:
+        for record in records:
+            flow.producer.produce(topic, flow.encode(topic, record), partition=partition)
+        assert flow.producer.flush(30) == 0
+
+    with ingest_process(flow), ingesting(flow) as running:
+        # Two processes, a partition each; neither makes a tenant for what has no location.
+        eventually(lambda: running.value("flowmaps_assigned_partitions") == 1, "each has one")
+        send(0, point("a", None, None, updated=9))
+        send(1, point("b", None, None, updated=9))
+        eventually(
+            lambda: sum(place.offset for place in _committed(kafka, flow, topic)) == 2, "both are read and passed over"
+        )
+        send(0, point("b", updated=5), point("a", updated=5), point("c"))
+        # Nothing more comes for the other partition, whose one record takes b off the map.
+        eventually(lambda: "c" in flow.points(topic) and flow.next_offset(topic) == 5, "all of it is read again")
+        assert list(flow.points(topic)) == ["c"]
+
+
+def _committed(kafka: Kafka, flow: Flow, topic: str) -> list[TopicPartition]:
+    consumer = Consumer(
+        {"bootstrap.servers": kafka.servers, "group.id": flow.environ["FLOWMAPS_KAFKA_GROUP_ID"], "log_level": 0}
+    )
+    try:
+        return consumer.committed([TopicPartition(topic, number) for number in range(2)], timeout=10)
+    finally:
+        consumer.close()

@@ -214,8 +214,8 @@ def test_what_is_no_ramp_is_refused_with_its_place(value: str, reason: str) -> N
     error = caught.value
     assert error.message.startswith('Failed to process "marker-width" property: ')
     assert reason in error.message
-    assert (error.selector, error.start) == ("#layer", {"line": 2, "column": 3})
-    assert error.end == {"line": 2, "column": 3 + len(f"marker-width: {value}")}
+    assert (error.selector, error.start) == ("#layer", (2, 3))
+    assert error.end == (2, 3 + len(f"marker-width: {value}"))
 
 
 def test_a_variable_cannot_hold_a_ramp() -> None:
@@ -265,11 +265,11 @@ def test_quoted_values_keep_their_quotes_where_they_need_them() -> None:
     assert "text-face-name: #fff;" in made
 
 
-def test_any_text_is_read_or_refused() -> None:
-    choice = random.Random(7)
+def test_any_text_is_read_or_refused(nightly: bool) -> None:
+    choice = random.Random(None if nightly else 7)
     parts = ["ramp(", "(", ")", "[p]", ",", " ", "1", "red", '"', "'", "/*", "*/", "//", "\n", "{", "}", ";", ":", "=", "url(", "[", "]", "x", "jenks"]  # fmt: skip
     read = 0
-    for _ in range(4000):
+    for _ in range(200_000 if nightly else 4000):
         text = "#l { marker-width: ramp(" + "".join(choice.choices(parts, k=choice.randint(1, 25)))
         # Whatever else is raised is a defect.
         with contextlib.suppress(InvalidRamp):
