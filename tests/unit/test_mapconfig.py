@@ -228,7 +228,9 @@ def test_a_token_is_a_pure_function_of_document_and_tenant() -> None:
     st.dictionaries(
         st.text(max_size=4),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4), st.lists
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+            st.lists,
+            max_leaves=6,
         ),
     )
 )
