@@ -70,7 +70,7 @@ def keycloak_folder() -> Path:
         archive.unlink()
         program = folder / f"keycloak-{KEYCLOAK}" / "bin" / "kc.sh"
         program.chmod(0o755)
-        command = [program, "build", "--db=dev-file", "--health-enabled=false"]
+        command: list[str | Path] = [program, "build", "--db=dev-file", "--health-enabled=false"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
         if done.returncode:
             raise ConfigurationError(f"Keycloak could not be built:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
