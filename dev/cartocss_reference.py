@@ -59,6 +59,9 @@ def overlay(reference: dict[str, Any]) -> None:
             "default-value": 0.0,
             "expression": True,
         }
+        if name not in ("text", "shield"):
+            # Read, but the renderer of the wheel follows it for labels only.
+            entries["extend"]["inert"] = True
     symbolizers["markers"]["spacing-offset"] = {
         "css": "marker-spacing-offset",
         "type": "float",
@@ -81,6 +84,16 @@ def overlay(reference: dict[str, Any]) -> None:
         "default-value": False,
     }
     _widen(symbolizers["debug"]["mode"], "rings")
+    # It is read as an expression, so what is none must be quoted.
+    symbolizers["text"]["font-feature-settings"]["expression"] = True
+    # The wheel takes a keyword only for these, no expression.
+    for symbolizer, xml in (
+        ("debug", "mode"),
+        ("shield", "halo-rasterizer"),
+        ("shield", "placement-type"),
+        ("text", "placement-type"),
+    ):
+        del symbolizers[symbolizer][xml]["expression"]
     # The wheel logs these two as unread, and strict loading refuses them.
     symbolizers["shield"]["halo-transform"]["ignored"] = True
     symbolizers["shield"]["halo-comp-op"]["ignored"] = True

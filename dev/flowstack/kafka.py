@@ -154,6 +154,9 @@ def _pkcs8(key: Path) -> str:
 
 
 def _cluster_id() -> str:
+    """Return a random id that the command line does not take for an option, as one in 64 would be."""
     import base64
 
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    while (name := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return name

@@ -61,16 +61,21 @@ def registry_folder() -> Path:
 
 
 def keycloak_folder() -> Path:
-    """Return Keycloak's home."""
+    """Return Keycloak's home, built for how `flowstack.keycloak` starts it, which saves half a start."""
 
     def fetch(folder: Path) -> None:
         archive = _artifact(folder, f"org.keycloak:keycloak-quarkus-dist:{KEYCLOAK}:zip")
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)  # noqa: S202  an artifact that Maven verified
         archive.unlink()
-        (folder / f"keycloak-{KEYCLOAK}" / "bin" / "kc.sh").chmod(0o755)
+        program = folder / f"keycloak-{KEYCLOAK}" / "bin" / "kc.sh"
+        program.chmod(0o755)
+        command = [program, "build", "--db=dev-file", "--health-enabled=false"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
+        if done.returncode:
+            raise ConfigurationError(f"Keycloak could not be built:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
 
-    return cached(f"keycloak-{KEYCLOAK}", fetch) / f"keycloak-{KEYCLOAK}"
+    return cached(f"keycloak-{KEYCLOAK}-built", fetch) / f"keycloak-{KEYCLOAK}"
 
 
 def cached(name: str, fetch: Callable[[Path], None]) -> Path:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from flowmaps import __version__
-from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer
+from flowmaps.cartocss import CartoError, MapLayer, Message, build_map, compile_layer, relative_names
 from flowmaps.commands import ingest, maps, push, rejected, tenants
 from flowmaps.commands.terminal import EnvFile, console, errors, read_settings
 from flowmaps.errors import FlowMapsError
@@ -201,25 +201,50 @@ def token(
 
 @app.command()
 def cartocss(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The stylesheet.")],
     layer_id: Annotated[str, typer.Option(help="Id of the layer that selectors match.")] = "layer",
     version: Annotated[str, typer.Option(help="Mapnik version that the style was written for.")] = "3.0.12",
+    own_ids: Annotated[
+        bool, typer.Option("--own-ids", help="Take ids as written; without it any id stands for the layer.")
+    ] = False,
 ) -> None:
     """Compile a stylesheet and print the Mapnik map; errors and warnings go to standard error."""
     try:
         style = compile_layer(
-            file.read_text(encoding="utf-8"), layer_id=layer_id, version=version, stylesheet=file.name
+            file.read_text(encoding="utf-8"),
+            layer_id=layer_id,
+            version=version,
+            resources=relative_names,
+            stylesheet=str(file),
+            bind_ids=not own_ids,
+            source_positions=True,
         )
         text = build_map([MapLayer(style)])
     except CartoError as error:
         for message in error.messages:
-            errors.print(f"[red]error[/red]   {escape(str(message))}", highlight=False, soft_wrap=True)
+            _print_message(message)
+        count = len(error.messages)
+        errors.print(f"{count} error{'s' if count > 1 else ''}", highlight=False)
         sys.exit(1)
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{file} is not UTF-8: {error}") from error
     for message in style.messages:
-        errors.print(f"[yellow]warning[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True)
+        _print_message(message)
     typer.echo(text)
+
+
+def _print_message(message: Message) -> None:
+    """Print ``file:line:column: severity: text`` with the line and a caret below, as compilers do."""
+    place = message.stylesheet
+    if message.line is not None and message.column is not None:
+        place += f":{message.line}:{message.column + 1}"
+    color = "red" if message.severity == "error" else "yellow"
+    head = f"[bold]{escape(place)}:[/bold] [{color}]{message.severity}:[/{color}] {escape(message.text)}"
+    errors.print(head, highlight=False, soft_wrap=True)
+    if message.column is not None:
+        before = "".join(char if char == "\t" else " " for char in message.source_line[: message.column])
+        errors.print(escape(f"  {message.source_line}"), highlight=False, soft_wrap=True)
+        errors.print(f"  {before}[{color}]^[/{color}]", highlight=False, soft_wrap=True)
 
 
 @app.command()

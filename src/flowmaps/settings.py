@@ -201,6 +201,12 @@ class RenderSettings(Group):
     )
     static_at_once: int = Field(2, ge=1, description="Static maps drawn at the same time, per process; others wait.")
     font_directories: Words = Field((), description="More directories of fonts.")
+    fallback_font: str = Field(
+        "DejaVu Sans Book", min_length=1, description="Face drawn for the fonts of a style that are not installed."
+    )
+    asset_directory: OptionalPath = Field(
+        None, description="Directory of the pictures that styles may use as markers, shields and patterns."
+    )
     memory_mib: int = Field(1024, ge=128, description="Address space limit of a worker above its start, in MiB.")
 
 

@@ -60,7 +60,7 @@ def test_every_operation_answers_as_it_is_described(maps: MapsServer, created: d
     for operation in operations:
         patience = Patience(seconds)
 
-        @RELAXED
+        @settings(RELAXED, max_examples=200 if NIGHTLY else 8)
         @given(
             case=operation.as_strategy(),
             use_map=st.booleans(),
@@ -79,6 +79,8 @@ def test_every_operation_answers_as_it_is_described(maps: MapsServer, created: d
             case.validate_response(answer, checks=CHECKS)
 
         run()
+        while NIGHTLY and not patience.is_over:
+            run()
 
 
 SEGMENT = st.one_of(

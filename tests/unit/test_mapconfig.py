@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaps.errors import InvalidMapConfig
@@ -223,11 +223,14 @@ def test_a_token_is_a_pure_function_of_document_and_tenant() -> None:
     assert len({token, *others}) == 5
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=4),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4), st.lists
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+            st.lists,
+            max_leaves=6,
         ),
     )
 )

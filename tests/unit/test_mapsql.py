@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaps.errors import InvalidSQL, Position
@@ -80,6 +80,7 @@ def test_what_is_refused_says_where(sql: str, place: tuple[int, int] | None) -> 
         assert f"(line {place[0]}, column {place[1]})" in caught.value.message
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_let_through_or_refused(sql: str) -> None:
     with contextlib.suppress(InvalidSQL):
@@ -125,6 +126,7 @@ def test_the_box_has_its_buffer_and_the_layers_reference_system() -> None:
     assert float(values.scale_denominator) == pytest.approx(559082264.0287178 / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", " ", "!bbox!", "!pixel_width!", "!x!", "\n", "é"]), max_size=12))
 def test_places_in_filled_text_lead_back(parts: list[str]) -> None:
     sql = "".join(parts)

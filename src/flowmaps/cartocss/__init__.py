@@ -1,30 +1,46 @@
 """Compile CartoCSS to Mapnik styles, in pure Python.
 
-`compile_layer` turns one layer's stylesheet into a `LayerStyle`; `build_map` writes the XML of a whole map;
-`evaluate` says directly what a stylesheet means for one feature. Nothing here needs Mapnik.
+`compile_layer` turns the stylesheet of one layer of a MapConfig into a `LayerStyle`, `compile_style` one stylesheet
+into the styles of its layers; `build_map` writes the XML of a whole map. `parse` returns the tree, `columns` the fields
+that a style names, `property_named` what is known of a property, and `evaluate` says directly what a stylesheet means
+for one feature. Nothing here needs Mapnik.
 """
 
-from flowmaps.cartocss.compiler import Drawn, compile_layer, evaluate
+from flowmaps.cartocss.check import RefusedResource, listed_assets, relative_names
+from flowmaps.cartocss.compiler import FALLBACK_FONT, Drawn, compile_layer, compile_style, evaluate
 from flowmaps.cartocss.emit import MapLayer, build_map
+from flowmaps.cartocss.reference import Property, Reference, load_reference, property_named
 from flowmaps.cartocss.source import CartoError, Limits, Message
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer
+from flowmaps.cartocss.stylesheet import columns, parse
 from flowmaps.cartocss.torque import TorqueStyle, compile_torque
 from flowmaps.cartocss.versions import upgrade
 
 __all__ = [
+    "FALLBACK_FONT",
     "CartoError",
     "Drawn",
     "LayerStyle",
     "Limits",
     "MapLayer",
     "Message",
+    "Property",
+    "Reference",
+    "RefusedResource",
     "Rule",
     "Style",
     "Symbolizer",
     "TorqueStyle",
     "build_map",
+    "columns",
     "compile_layer",
+    "compile_style",
     "compile_torque",
     "evaluate",
+    "listed_assets",
+    "load_reference",
+    "parse",
+    "property_named",
+    "relative_names",
     "upgrade",
 ]

@@ -6,11 +6,12 @@ same meaning into rules of which the first that holds is drawn.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowmaps.cartocss.expressions import Scalar
-from flowmaps.cartocss.filters import FilterSet
+from flowmaps.cartocss.filters import FilterSet, Identity
 from flowmaps.cartocss.reference import STYLE_LEVEL, Property
 from flowmaps.cartocss.source import Limits, Report
 from flowmaps.cartocss.tree import Declaration, FilterNode, Ruleset, Selector, Stylesheet, ZoomNode
@@ -29,18 +30,14 @@ class Assignment:
 
     declaration: Declaration
     known: Property
+    target: tuple[str, str]
+    group: tuple[str, str]
+    offset: int
 
-    @property
-    def target(self) -> tuple[str, str]:
-        return (self.declaration.instance, self.known.css)
-
-    @property
-    def group(self) -> tuple[str, str]:
-        return (self.declaration.instance, self.known.symbolizer)
-
-    @property
-    def offset(self) -> int:
-        return self.declaration.offset
+    @classmethod
+    def of(cls, declaration: Declaration, known: Property) -> Assignment:
+        instance = declaration.instance
+        return cls(declaration, known, (instance, known.css), (instance, known.symbolizer), declaration.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +74,53 @@ class _Context:
 
 def flatten(sheet: Stylesheet, report: Report, read_filter: ReadFilter, read_zoom: ReadZoom) -> list[Definition]:
     """Return every pair of a ruleset and a combination of selectors that has declarations, in source order."""
-    definitions: list[Definition] = []
+    flattening = _Flattening(report, read_filter, read_zoom)
     for ruleset in sheet.rulesets:
-        _flatten(ruleset, [_Context()], definitions, report, read_filter, read_zoom)
-    return definitions
+        flattening.flatten(ruleset, [_Context()])
+    return flattening.definitions
 
 
-def _flatten(  # noqa: PLR0917  a recursion carries its state
-    ruleset: Ruleset,
-    parents: Sequence[_Context],
-    definitions: list[Definition],
-    report: Report,
-    read_filter: ReadFilter,
-    read_zoom: ReadZoom,
-) -> None:
-    report.check_clock()
-    own = [
-        (selector, read)
-        for selector in ruleset.selectors
-        if (read := _read_selector(selector, report, read_filter, read_zoom)) is not None
-    ]
-    contexts: list[_Context] = []
-    for parent in parents:
-        contexts += [context for selector, read in own if (context := _combine(parent, selector, *read)) is not None]
-        if len(contexts) > report.limits.definitions:
-            limit = f"More than {report.limits.definitions} combinations of selectors (definitions)"
-            raise report.refuse(limit, ruleset.offset)
-    if ruleset.declarations:
+@dataclass(slots=True)
+class _Flattening:
+    """The definitions found so far, and what they count towards the limits."""
+
+    report: Report
+    read_filter: ReadFilter
+    read_zoom: ReadZoom
+    definitions: list[Definition] = field(default_factory=list)
+    combinations: int = 0
+    declarations: int = 0
+
+    def flatten(self, ruleset: Ruleset, parents: Sequence[_Context]) -> None:
+        self.report.check_clock()
+        own = [(selector, read) for selector in ruleset.selectors if (read := self._read(selector)) is not None]
+        contexts: list[_Context] = []
+        for selector, (filters, zooms) in own:
+            for parent in parents:
+                context = _combine(parent, selector, filters, zooms)
+                if context is not None:
+                    contexts.append(context)
+                    self._count(ruleset)
+        if ruleset.declarations and contexts:
+            self._define(ruleset, contexts)
+        for inner in ruleset.rulesets:
+            self.flatten(inner, contexts)
+
+    def _count(self, ruleset: Ruleset) -> None:
+        self.combinations += 1
+        limit = self.report.limits.definitions
+        if self.combinations > limit:
+            raise self.report.refuse(f"More than {limit} combinations of selectors (definitions)", ruleset.offset)
+
+    def _define(self, ruleset: Ruleset, contexts: Sequence[_Context]) -> None:
+        limit = self.report.limits.declarations
+        self.declarations += len(ruleset.declarations) * len(contexts)
+        if self.declarations > limit:
+            text = f"More than {limit} declarations in all combinations of selectors (declarations)"
+            raise self.report.refuse(text, ruleset.offset)
         position = ruleset.declarations[0].offset
         declarations = tuple(ruleset.declarations)
-        definitions += [
+        self.definitions += [
             Definition(
                 filters=context.filters,
                 zooms=context.zooms,
@@ -120,28 +134,19 @@ def _flatten(  # noqa: PLR0917  a recursion carries its state
             )
             for context in contexts
         ]
-        if len(definitions) > report.limits.definitions:
-            limit = f"More than {report.limits.definitions} combinations of selectors (definitions)"
-            raise report.refuse(limit, ruleset.offset)
-    for inner in ruleset.rulesets:
-        _flatten(inner, contexts, definitions, report, read_filter, read_zoom)
 
-
-def _read_selector(
-    selector: Selector, report: Report, read_filter: ReadFilter, read_zoom: ReadZoom
-) -> tuple[FilterSet, int] | None:
-    """Return a selector's own filters and zooms, or None where an error was noted."""
-    filters: FilterSet = FilterSet()
-    for node in selector.filters:
-        added = read_filter(filters, node)
-        if added is None:
-            return None
-        filters = added
-    zooms = ALL_ZOOMS
-    for zoom in selector.zooms:
-        zooms &= read_zoom(zoom)
-    report.check_clock()
-    return filters, zooms
+    def _read(self, selector: Selector) -> tuple[FilterSet, int] | None:
+        """Return a selector's own filters and zooms, or None where an error was noted."""
+        filters = FilterSet()
+        for node in selector.filters:
+            added = self.read_filter(filters, node)
+            if added is None:
+                return None
+            filters = added
+        zooms = ALL_ZOOMS
+        for zoom in selector.zooms:
+            zooms &= self.read_zoom(zoom)
+        return filters, zooms
 
 
 def _combine(parent: _Context, selector: Selector, filters: FilterSet, zooms: int) -> _Context | None:
@@ -188,35 +193,42 @@ def winners(definitions: Iterable[Styled], feature: Mapping[str, Scalar], zoom: 
     return list(chosen.values())
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Element:
-    """A filter set with the assignments chosen for it so far, each with the zooms where it wins."""
+    """A filter set with the assignments chosen for it so far, each with the zooms where it wins.
+
+    *place* orders the elements of an attachment.
+    """
 
     filters: FilterSet
     chosen: list[tuple[Assignment, int]] = field(default_factory=list)
     covered: dict[tuple[str, str], int] = field(default_factory=dict)
     any_covered: int = 0
+    place: int = 0
 
     def lacks(self, definition: Styled) -> bool:
-        return any(self._uncovered(assignment, definition.zooms) for assignment in definition.assignments)
-
-    def _uncovered(self, assignment: Assignment, zooms: int) -> int:
-        if assignment.known.is_switch:
-            zooms &= ~self.any_covered
-        return zooms & ~self.covered.get(assignment.target, 0)
+        """Tell whether *definition* would add anything."""
+        covered, zooms = self.covered, definition.zooms
+        for assignment in definition.assignments:
+            if zooms & ~covered.get(assignment.target, 0) and not (
+                assignment.known.is_switch and not zooms & ~self.any_covered
+            ):
+                return True
+        return False
 
     def absorb(self, definition: Styled) -> None:
         before = self.any_covered
         for assignment in definition.assignments:
             zooms = definition.zooms & ~(before if assignment.known.is_switch else 0)
-            zooms &= ~self.covered.get(assignment.target, 0)
+            known = self.covered.get(assignment.target, 0)
+            zooms &= ~known
             if zooms:
                 self.chosen.append((assignment, zooms))
-                self.covered[assignment.target] = self.covered.get(assignment.target, 0) | zooms
+                self.covered[assignment.target] = known | zooms
                 self.any_covered |= zooms
 
     def copy(self, filters: FilterSet) -> Element:
-        return Element(filters, list(self.chosen), dict(self.covered), self.any_covered)
+        return Element(filters, self.chosen.copy(), self.covered.copy(), self.any_covered)
 
 
 @dataclass(slots=True)
@@ -250,34 +262,99 @@ class Budget:
 def refine(definitions: Sequence[Styled], budget: Budget) -> list[Element]:
     """Return elements of which the first that holds for a feature carries exactly that feature's winners.
 
-    *definitions* belong to one attachment, most specific first.
+    *definitions* belong to one attachment, most specific first. Each definition is merged with every element that it
+    does not contradict; a new element stands right before the one that it refines.
     """
-    elements = [Element(FilterSet())]
+    elements = _Elements()
     for definition in definitions:
         if not definition.assignments:
             continue
         offset = definition.assignments[0].offset
-        budget.step(len(elements))
-        seen: set[frozenset[tuple[str, str, str, float | str]]] = set()
-        rebuilt: list[Element] = []
-        for element in elements:
-            merged = element.filters.merge(definition.filters)
-            if merged is element.filters:
-                element.absorb(definition)
-            elif merged is not None and merged.key not in seen and element.lacks(definition):
-                refined = element.copy(merged)
-                refined.absorb(definition)
-                rebuilt.append(refined)
-                seen.add(merged.key)
-            rebuilt.append(element)
+        candidates = elements.candidates(definition.filters)
+        budget.step(len(candidates))
+        seen: set[frozenset[Identity]] = set()
+        for element in candidates:
+            # Where the definition adds nothing, it need not be merged: the element stays as it is.
+            if element.lacks(definition):
+                merged = element.filters.merge(definition.filters)
+                if merged is element.filters:
+                    element.absorb(definition)
+                elif merged is not None and merged.key not in seen:
+                    refined = element.copy(merged)
+                    refined.absorb(definition)
+                    elements.insert(refined, element)
+                    seen.add(merged.key)
+                    budget.check(len(elements), offset)
             seen.add(element.filters.key)
-            if len(rebuilt) % 64 == 0:
-                budget.check(len(rebuilt), offset)
-        budget.check(len(rebuilt), offset)
-        elements = rebuilt
-    elements = [element for element in elements if element.chosen]
-    budget.elements += len(elements)
-    return _fold(elements) if len(elements) <= FOLD_LIMIT else elements
+    found = [element for element in elements.in_order() if element.chosen]
+    budget.elements += len(found)
+    return _fold(found) if len(found) <= FOLD_LIMIT else found
+
+
+_GAP = 1 << 256
+
+
+class _Elements:
+    """The elements of one attachment in order, indexed by the constants that their filters fix fields to.
+
+    The index makes many values of one field cheap: a definition for one value meets only the elements of this value
+    and those that leave the field open.
+    """
+
+    def __init__(self) -> None:
+        first = Element(FilterSet(), place=_GAP)
+        self._elements = [first]
+        self._places = [first.place]
+        self._by_constant: dict[str, dict[Identity, list[Element]]] = {}
+        self._open: dict[str, list[Element]] = {}
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def in_order(self) -> list[Element]:
+        return self._elements
+
+    def candidates(self, filters: FilterSet) -> list[Element]:
+        """Return, in order, the elements whose filters do not fix a field to another constant than *filters*."""
+        best: list[Element] | None = None
+        for name, identity in filters.equals.items():
+            if name not in self._by_constant:
+                self._by_constant[name] = {}
+                self._open[name] = []
+                for element in self._elements:
+                    self._file(name, element)
+            same, unfixed = self._by_constant[name].get(identity, []), self._open[name]
+            if best is None or len(same) + len(unfixed) < len(best):
+                best = [*same, *unfixed]
+        if best is None:
+            return self._elements.copy()
+        best.sort(key=_place)
+        return best
+
+    def _file(self, name: str, element: Element) -> None:
+        identity = element.filters.equals.get(name)
+        if identity is None:
+            self._open[name].append(element)
+        else:
+            self._by_constant[name].setdefault(identity, []).append(element)
+
+    def insert(self, element: Element, before: Element) -> None:
+        index = bisect.bisect_left(self._places, before.place)
+        low = self._places[index - 1] if index else 0
+        if before.place - low < 2:
+            for number, known in enumerate(self._elements, 1):
+                known.place = number * _GAP
+            self._places = [known.place for known in self._elements]
+            low = index * _GAP
+        element.place = (low + before.place) // 2
+        self._elements.insert(index, element)
+        self._places.insert(index, element.place)
+        for name in self._by_constant:
+            self._file(name, element)
+
+
+def _place(element: Element) -> int:
+    return element.place
 
 
 def _fold(elements: Sequence[Element]) -> list[Element]:

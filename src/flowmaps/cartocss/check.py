@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flowmaps.cartocss.color import Color, round_half_up
@@ -22,9 +22,17 @@ MAX_BUFFER_PX = 1024
 _RATIO = re.compile(r"(^|-)(opacity|gamma|smooth)$")
 _NUMERIC = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?")
 _SIZES = re.compile(r"(^|-)(width|height|size|radius)$")
-_COLOR_TEXT = re.compile(r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})|(?:rgb|hsl)a?\([-\d\s.,%]+\)")
+_BYTE, _SHARE, _UNIT = r"\s*\d{1,3}\s*", r"\s*\d{1,3}(?:\.\d+)?%\s*", r"\s*(?:0|1|0?\.\d+|[01]\.\d+)\s*"
+_COLOR_TEXT = re.compile(
+    r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})"
+    rf"|rgb\({_BYTE},{_BYTE},{_BYTE}\)|rgb\({_SHARE},{_SHARE},{_SHARE}\)|rgba\({_BYTE},{_BYTE},{_BYTE},{_UNIT}\)"
+    rf"|hsl\({_BYTE},{_SHARE},{_SHARE}\)|hsla\({_BYTE},{_SHARE},{_SHARE},{_UNIT}\)"
+)
+"""Colours in strings, in the forms that Mapnik reads."""
 _VARIABLE = re.compile(r"@([A-Za-z0-9_-]+)")
 _GOOD_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLACEMENTS = re.compile(r"(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X))*(?:,\d+(?:\.\d+)?)*")
+_ELEMENT = re.compile(r"</?\s*(?:Format|Layout|Placement)\b", re.IGNORECASE)
 _MODES = ("discrete", "linear", "exact", "inherit", "linear-rgba", "linear-bgra")
 _TRANSFORM = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*,?")
 _BUILT_IN_SHAPES = ("shape://ellipse", "shape://arrow")
@@ -60,10 +68,14 @@ class Printed:
 
 @dataclass(slots=True)
 class Checker:
-    """Print values for properties; *resolve* hands out files, *check_expression* raises on what Mapnik refuses."""
+    """Print values for properties; *resolve* hands out files, *check_expression* raises on what Mapnik refuses.
+
+    *variables* are those that are set while a map is drawn, or None where any may be.
+    """
 
     resolve: Resolve
     check_expression: CheckExpression | None
+    variables: frozenset[str] | None = None
     warnings: list[str] = field(default_factory=list)
 
     def print(self, known: Property, value: Value) -> Printed:
@@ -139,16 +151,18 @@ class Checker:
             if number < 0:
                 raise BadValue
             number = round_half_up(number)
+        if known.css == "buffer-size":
+            if number > MAX_BUFFER_PX:
+                self.warnings.append(f"buffer-size is cut to {MAX_BUFFER_PX}")
+            return round_half_up(min(number, MAX_BUFFER_PX))
         if _SIZES.search(known.css) and abs(number) > MAX_SIZE_PX:
             self.warnings.append(f"{known.css} is cut to {MAX_SIZE_PX}")
             return math.copysign(MAX_SIZE_PX, number)
         if known.css in ("marker-spacing", "line-pattern-spacing") and 0 < number < MIN_SPACING_PX:
             self.warnings.append(f"{known.css} is raised to {print_number(MIN_SPACING_PX)}")
             return MIN_SPACING_PX
-        if known.css == "buffer-size":
-            if number > MAX_BUFFER_PX:
-                self.warnings.append(f"buffer-size is cut to {MAX_BUFFER_PX}")
-            return round_half_up(min(number, MAX_BUFFER_PX))
+        if known.css == "raster-colorizer-epsilon" and number <= 0:
+            raise BadValue("Invalid value for raster-colorizer-epsilon, it must be above 0")
         return number
 
     def _boolean(self, known: Property, value: Value) -> Printed:
@@ -231,17 +245,25 @@ class Checker:
             case String(text):
                 return self._text(known, text) if expression else Printed(text)
             case Keyword(text):
-                return Printed(text)
+                return self._text(known, text) if expression else Printed(text)
             case _:
                 raise BadValue
 
     def _text(self, known: Property, text: str) -> Printed:
         """Return a string as expression, or as a quoted literal where Mapnik would not read it as expression."""
+        if known.css.endswith("-placements") and not _is_dynamic(text):
+            if not _PLACEMENTS.fullmatch(text):
+                raise BadValue(f"Invalid value for {known.css}, directions (N, NE, X, …) and then sizes are expected")
+            return Printed(text)
         if known.css.endswith("wrap-character") or not text:
             return Printed(text)
-        _check_variables(text)
+        if _ELEMENT.search(text):
+            raise BadValue(f"Invalid value for {known.css}, <Format> and other elements in a text are not supported")
         if self._reads(text):
             return Printed(text, expression=True)
+        if text.lstrip().startswith("@"):
+            # Meant as a variable; an @ elsewhere, as in an address, is text like any other.
+            self._check_variables(text)
         self.warnings.append(f"{known.css} is no expression and is drawn as it is written")
         return Printed(quote(text), expression=True)
 
@@ -255,7 +277,7 @@ class Checker:
         return True
 
     def _expression(self, text: str) -> None:
-        _check_variables(text)
+        self._check_variables(text)
         if not self._reads(text):
             raise BadValue(f"Mapnik cannot read the expression {text}")
 
@@ -269,9 +291,9 @@ class Checker:
         return Printed(names[0], fonts=tuple(names))
 
     def _uri(self, known: Property, value: Value) -> Printed:
-        if isinstance(value, Keyword) and value.text == known.default:
+        if isinstance(value, Keyword) and value.text == known.default and not known.required:
             return Printed(value.text)
-        if not isinstance(value, Uri | String):
+        if not isinstance(value, Uri | String) or (known.required and not value.text.strip()):
             raise BadValue
         if not value.text or value.text in _BUILT_IN_SHAPES:
             return Printed(value.text)
@@ -298,23 +320,26 @@ class Checker:
 
     def _image_filter(self, call: Call) -> str:
         arguments = list(call.arguments)
+        if call.name == "colorize-alpha" and not arguments:
+            raise BadValue("colorize-alpha() needs at least one colour")
         colors = call.name in ("colorize-alpha", "color-to-alpha")
         for argument in arguments:
             if not isinstance(argument, Color if colors else Number):
                 raise BadValue
         if call.name == "agg-stack-blur":
             for index, argument in enumerate(arguments):
-                if isinstance(argument, Number) and argument.value > MAX_BLUR_PX:
+                if not isinstance(argument, Number) or argument.value < 0:
+                    raise BadValue("the radii of agg-stack-blur are 0 or more")
+                arguments[index] = Number(round_half_up(argument.value))
+                if argument.value > MAX_BLUR_PX:
                     self.warnings.append(f"the radius of agg-stack-blur is cut to {MAX_BLUR_PX}")
                     arguments[index] = Number(MAX_BLUR_PX)
         return Call(call.name, tuple(arguments), "imagefilter").text
 
     def _transform(self, known: Property, value: Value) -> Printed:
         match value:
-            case Keyword("none"):
-                return Printed("")
             case String(text):
-                _check_transform(known, text)
+                self._check_transform(known, text)
                 return Printed(text)
             case Call() | Items():
                 items = value.items if isinstance(value, Items) else (value,)
@@ -326,6 +351,36 @@ class Checker:
                 return Printed(", ".join(item.text for item in items))
             case _:
                 raise BadValue
+
+    def _check_transform(self, known: Property, text: str) -> None:
+        at = 0
+        stripped = text.strip()
+        bad = BadValue(f"Invalid value for {known.css}, Mapnik cannot read the transform {text}")
+        if not stripped:
+            raise BadValue
+        while at < len(stripped):
+            match = _TRANSFORM.match(stripped, at)
+            if match is None or match[1] not in TRANSFORMS:
+                raise bad
+            if _is_dynamic(match[2]):
+                self._check_variables(match[2])
+                arguments = [part.strip() for part in match[2].split(",")]
+                readable = all(part and self._reads(part) for part in arguments)
+            else:
+                arguments = [part for part in re.split(r"[\s,]+", match[2].strip()) if part]
+                readable = all(_NUMERIC.fullmatch(part) for part in arguments)
+            if not readable or len(arguments) not in TRANSFORMS[match[1]]:
+                raise bad
+            at = match.end()
+
+    def _check_variables(self, text: str) -> None:
+        """Refuse render-time variables that Mapnik cannot read or nobody sets; text inside quotes is not looked at."""
+        for match in _VARIABLE.finditer(re.sub(r"'(?:\\.|[^'\\])*'|\[[^\]]*\]", "", text)):
+            if not _GOOD_VARIABLE.fullmatch(match[1]):
+                raise BadValue(f"Mapnik cannot read the variable @{match[1]}: only letters, digits and _ are allowed")
+            if self.variables is not None and match[1] not in self.variables:
+                known = ", ".join(f"@{name}" for name in sorted(self.variables)) or "none"
+                raise BadValue(f"Invalid value: the variable @{match[1]} is not set while drawing (known: {known})")
 
     def _stops(self, value: Value) -> Printed:
         items = value.items if isinstance(value, Items) else (value,)
@@ -361,39 +416,34 @@ def _is_dynamic(text: str) -> bool:
     return "[" in text or "@" in text
 
 
-def _check_variables(text: str) -> None:
-    """Refuse render-time variables that Mapnik cannot read; text inside quotes is not looked at."""
-    for match in _VARIABLE.finditer(re.sub(r"'(?:\\.|[^'\\])*'|\[[^\]]*\]", "", text)):
-        if not _GOOD_VARIABLE.fullmatch(match[1]):
-            raise BadValue(f"Mapnik cannot read the variable @{match[1]}: only letters, digits and _ are allowed")
-
-
-def _check_transform(known: Property, text: str) -> None:
-    at = 0
-    stripped = text.strip()
-    if not stripped:
-        raise BadValue
-    while at < len(stripped):
-        match = _TRANSFORM.match(stripped, at)
-        if match is None or match[1] not in TRANSFORMS:
-            raise BadValue(f"Invalid value for {known.css}, Mapnik cannot read the transform {text}")
-        arguments = [part for part in re.split(r"[\s,]+", match[2].strip()) if part]
-        dynamic = _is_dynamic(match[2])
-        if not dynamic and (
-            len(arguments) not in TRANSFORMS[match[1]] or not all(_NUMERIC.fullmatch(part) for part in arguments)
-        ):
-            raise BadValue(f"Invalid value for {known.css}, Mapnik cannot read the transform {text}")
-        at = match.end()
-
-
-def default_policy(name: str) -> str:
-    """Hand out relative names without ``..``; refuse everything else, so that no file of the server is reached."""
-    lowered = name.lower()
-    if lowered.startswith(("http://", "https://")):
-        raise RefusedResource(f"Unable to download '{name}': this server fetches no remote files")
+def relative_names(name: str) -> str:
+    """Hand out relative names without ``..`` as they are: for looking at a style, not for drawing it on a server."""
+    _refuse_address(name)
     parts = name.replace("\\", "/").split("/")
-    if ":" in name or name.startswith(("/", "~", "\\")) or ".." in parts or "\0" in name:
-        raise RefusedResource(f"The file '{name}' is not allowed: give a name inside the server's marker directory")
-    if parts[0].startswith("["):
-        raise RefusedResource(f"The file '{name}' is not allowed: its fixed part must come first")
+    if ":" in name or name.startswith(("/", "~", "\\")) or ".." in parts or parts[0].startswith("["):
+        raise _not_an_asset(name)
     return name
+
+
+def listed_assets(assets: Mapping[str, str]) -> Resolve:
+    """Return a resolver that hands out the files of *assets*, by name, and refuses everything else.
+
+    A field inside a name is refused too, as data could then name any file.
+    """
+
+    def resolve(name: str) -> str:
+        _refuse_address(name)
+        if name not in assets:
+            raise _not_an_asset(name)
+        return assets[name]
+
+    return resolve
+
+
+def _refuse_address(name: str) -> None:
+    if name.lower().startswith(("http://", "https://")):
+        raise RefusedResource(f"Unable to download '{name[:200]}': this server fetches no remote files")
+
+
+def _not_an_asset(name: str) -> RefusedResource:
+    return RefusedResource(f"The file '{name[:200]}' is not one of the files that styles may use here")

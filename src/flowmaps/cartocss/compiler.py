@@ -11,6 +11,7 @@ from flowmaps.cartocss.cascade import (
     Assignment,
     Budget,
     Definition,
+    Element,
     Styled,
     flatten,
     groups,
@@ -19,12 +20,20 @@ from flowmaps.cartocss.cascade import (
     split_zooms,
     winners,
 )
-from flowmaps.cartocss.check import BadValue, Checker, CheckExpression, Printed, Resolve, default_policy
+from flowmaps.cartocss.check import BadValue, Checker, CheckExpression, Printed, Resolve, listed_assets, relative_names
 from flowmaps.cartocss.evaluate import Evaluator, Problem, first_definitions
 from flowmaps.cartocss.expressions import Scalar, fields
 from flowmaps.cartocss.filters import FilterSet, field_clause, opaque_clause
 from flowmaps.cartocss.parser import parse
-from flowmaps.cartocss.reference import STYLE_LEVEL, Reference, load_reference
+from flowmaps.cartocss.reference import (
+    STYLE_LEVEL,
+    Property,
+    Reference,
+    color_names,
+    load_reference,
+    nearest,
+)
+from flowmaps.cartocss.regex import BadRegex, decode, translate
 from flowmaps.cartocss.source import CartoError, Limits, Message, Report, Severity, check_source, normalise
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer, scale_above
 from flowmaps.cartocss.tree import Declaration, FilterNode, ZoomNode
@@ -33,7 +42,8 @@ from flowmaps.cartocss.versions import upgrade
 
 DEFAULT_PPI = 90.714
 FALLBACK_FONT = "DejaVu Sans Book"
-_GEOMETRY_TYPES = {"point": 1.0, "linestring": 2.0, "polygon": 3.0, "collection": 4.0}
+_NUMBERS = {"point": 1.0, "linestring": 2.0, "polygon": 3.0, "collection": 4.0, "true": 1.0, "false": 0.0}
+"""Keywords of filters that Mapnik compares as numbers."""
 _ORDERING = ("<", "<=", ">", ">=")
 _MAP = "map"
 _MAP_ON_SERVER = (
@@ -43,7 +53,6 @@ _MAP_ON_SERVER = (
     "background-image-opacity",
     "background-image-comp-op",
 )
-_NESTED_QUANTIFIER = ("+)+", "+)*", "*)+", "*)*", "+){", "*){")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +62,11 @@ class Options:
     reference: Reference
     ppi: float
     fonts: frozenset[str] | None
+    fallback_font: str
     resolve: Resolve
     check_expression: CheckExpression | None
     strict: bool
+    variables: frozenset[str] | None = None
 
 
 def compile_layer(
@@ -68,43 +79,124 @@ def compile_layer(
     minzoom: float | None = None,
     maxzoom: float | None = None,
     fonts: Iterable[str] | None = None,
-    resources: Resolve | None = None,
+    fallback_font: str = FALLBACK_FONT,
+    resources: Resolve | Mapping[str, str] | None = None,
     check_expression: CheckExpression | None = None,
+    variables: Iterable[str] | None = None,
     ppi: float = DEFAULT_PPI,
     limits: Limits | None = None,
     strict: bool = False,
     stylesheet: str = "style0",
+    bind_ids: bool = True,
+    source_positions: bool = False,
 ) -> LayerStyle:
     """Return the styles of *css* for the layer *layer_id*; raise `CartoError` with every error found.
 
     *version* is the Mapnik version that the style was written for; older ones are brought up to date first.
-    *fonts* are the face names that can be drawn: others are replaced by a fallback, or refused where *strict*.
-    *resources* turns a file name of the style into one that may be opened. *check_expression* raises on an expression
-    that Mapnik refuses. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
+    *fonts* are the face names that can be drawn: others are replaced by *fallback_font*, or refused where *strict*.
+    *resources* lists the files that the style may use, by the names that it uses for them, or is a function from such a
+    name to the file; without it every file is refused. *check_expression* raises on an expression
+    that Mapnik refuses. *variables* are the names of the ``@variables`` in strings that are set while drawing;
+    without it any may be used. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
+    *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an
+    id matches only the layer of that name. Positions in messages count in the text with its ids bound, as clients of
+    tile servers know them, or in *css* itself where *source_positions* is set.
     """
     options = Options(
         reference=load_reference(reference),
         ppi=ppi,
         fonts=None if fonts is None else frozenset(fonts),
-        resolve=resources or default_policy,
+        fallback_font=fallback_font,
+        resolve=resources if callable(resources) else listed_assets(resources or {}),
         check_expression=check_expression,
         strict=strict,
+        variables=None if variables is None else frozenset(variables),
     )
-    report = prepare(css, version=version, layer_id=layer_id, limits=limits or Limits(), stylesheet=stylesheet)
+    report = prepare(
+        css,
+        version=version,
+        layer_id=layer_id,
+        bind_ids=bind_ids,
+        limits=limits or Limits(),
+        stylesheet=stylesheet,
+        source_positions=source_positions,
+    )
     compiler = _Compiler(report, options, layer_id, tuple(classes))
     return compiler.compile(_zoom_window(minzoom, maxzoom))
 
 
-def prepare(css: str, *, version: str, layer_id: str, limits: Limits, stylesheet: str) -> Report:
+def compile_style(
+    css: str,
+    layers: Sequence[str] | Mapping[str, Iterable[str]],
+    *,
+    fonts: Iterable[str] | None = None,
+    fallback_font: str = FALLBACK_FONT,
+    resources: Resolve | Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+    strict: bool = False,
+    stylesheet: str = "style0",
+) -> list[LayerStyle]:
+    """Return the style of each layer that *css* is compiled for; raise `CartoError` with the errors of all.
+
+    *layers* are ids, or ids with their classes; an id in a selector matches the layer of that name only. For the other
+    arguments see `compile_layer`; `build_map` makes the XML of a map from the result.
+    """
+    known = layers if isinstance(layers, Mapping) else dict.fromkeys(layers, ())
+    fonts = None if fonts is None else frozenset(fonts)
+    styles: list[LayerStyle] = []
+    errors: dict[Message, None] = {}
+    for layer_id, classes in known.items():
+        try:
+            styles.append(
+                compile_layer(
+                    css,
+                    layer_id=layer_id,
+                    classes=classes,
+                    fonts=fonts,
+                    fallback_font=fallback_font,
+                    resources=resources,
+                    limits=limits,
+                    strict=strict,
+                    stylesheet=stylesheet,
+                    bind_ids=False,
+                )
+            )
+        except CartoError as error:
+            errors |= dict.fromkeys(error.messages)
+    if errors:
+        raise CartoError(list(errors))
+    return styles
+
+
+def prepare(
+    css: str,
+    *,
+    version: str,
+    layer_id: str,
+    limits: Limits,
+    stylesheet: str,
+    bind_ids: bool = True,
+    source_positions: bool = False,
+) -> Report:
     """Return the text to compile: ids renamed and the style brought up to date, with the way back for positions."""
-    check_source(css, stylesheet, limits)
-    upgraded = upgrade(normalise(css), version=version, layer_id=layer_id, stylesheet=stylesheet, limits=limits)
+    check_source(css, stylesheet, limits, layer_id)
+    bound = layer_id if bind_ids else None
+    upgraded = upgrade(
+        normalise(css),
+        version=version,
+        layer_id=bound,
+        stylesheet=stylesheet,
+        limits=limits,
+        layer=layer_id,
+        source_positions=source_positions,
+    )
     return Report(
         upgraded.text,
         stylesheet,
         limits,
         maps=upgraded.maps,
         original=upgraded.original,
+        layer=layer_id,
         warnings=list(upgraded.warnings),
     )
 
@@ -142,14 +234,19 @@ class _Compiler:
         self.options = options
         self.layer_id = layer_id
         self.classes = classes
-        self.checker = Checker(options.resolve, options.check_expression)
+        self.checker = Checker(options.resolve, options.check_expression, options.variables)
         self.outcomes: dict[int, _Outcome] = {}
+        # Keys are the ids of assignments, which live as long as the compiler.
+        self.symbolizers: dict[tuple[int, ...], Symbolizer | None] = {}
         self.fontsets: dict[tuple[str, ...], int] = {}
-        self.filter_columns: dict[str, None] = {}
-        self.columns: dict[str, None] = {}
+        # Columns with the offset of their first use; those of filters come first.
+        self.filter_columns: dict[str, int] = {}
+        self.columns: dict[str, int] = {}
         self.files: dict[str, None] = {}
         self.rules = 0
         sheet = parse(report)
+        # Where something does not parse, what it would have declared is missing without its author's fault.
+        self.is_partial = bool(report.errors)
         variables, repeated = first_definitions(sheet)
         for name, offset in repeated:
             report.warn(f"variable {name} is defined before; the first definition counts", offset)
@@ -157,7 +254,8 @@ class _Compiler:
             report.error(
                 f"Unrecognized rule: {declaration.property}. It stands outside of any block", declaration.offset
             )
-        self.evaluator = Evaluator(variables, options.reference, options.ppi)
+        self.evaluator = Evaluator(variables, options.reference, options.ppi, report.limits)
+        self.evaluator.broken = frozenset(sheet.broken)
         self.definitions = flatten(sheet, report, self._read_filter, self._read_zoom)
 
     # --- filters
@@ -180,18 +278,18 @@ class _Compiler:
     def _add_filter(self, filters: FilterSet, node: FilterNode, value: Value) -> FilterSet | None:
         operator = node.operator
         if isinstance(node.key, str):
-            self.filter_columns[node.key] = None
+            self.filter_columns.setdefault(node.key, node.offset)
             key = f"[{node.key}]"
         else:
             expression = self.evaluator.evaluate(node.key)
             if not isinstance(expression, Field):
                 raise Problem(f"Invalid code: {_source_of(node)}", node.offset)
             key = expression.text
-            self._note_columns(key, self.filter_columns)
+            self._note_filter_columns(key, node)
         if operator == "=~":
             return filters.add(opaque_clause(key, operator, f"({key}.match({quote(self._pattern(value, node))}))"))
         if isinstance(value, Field):
-            self._note_columns(value.text, self.filter_columns)
+            self._note_filter_columns(value.text, node)
             return filters.add(opaque_clause(key, operator, f"({key} {operator} {value.text})"))
         if operator in _ORDERING and not isinstance(value, Number):
             raise Problem(f'Cannot use operator "{operator}" with value {value.text}', node.offset)
@@ -203,8 +301,8 @@ class _Compiler:
                 return filters.add(field_clause(node.key, operator, "number", number, value.text))
             case String(text):
                 return filters.add(field_clause(node.key, operator, "string", text, quote(text)))
-            case Keyword(text) if text in _GEOMETRY_TYPES:
-                return filters.add(field_clause(node.key, operator, "number", _GEOMETRY_TYPES[text], text))
+            case Keyword(text) if text in _NUMBERS:
+                return filters.add(field_clause(node.key, operator, "number", _NUMBERS[text], text))
             case _:
                 printed = self._constant(value, node)
                 return filters.add(field_clause(node.key, operator, "keyword", printed, printed))
@@ -214,7 +312,9 @@ class _Compiler:
             return value.text
         if isinstance(value, Keyword) and value.text in self.options.reference.filter_keywords:
             return value.text
-        raise Problem(f"{value.text} is not a valid keyword in a filter expression", node.offset)
+        closest = nearest(value.text, self.options.reference.filter_keywords, below=3)
+        hint = f". Did you mean {closest}?" if closest else ""
+        raise Problem(f"{value.text} is not a valid keyword in a filter expression{hint}", node.offset)
 
     def _pattern(self, value: Value, node: FilterNode) -> str:
         if not isinstance(value, String):
@@ -222,12 +322,15 @@ class _Compiler:
         limit = self.report.limits.regex_chars
         if len(value.text) > limit:
             raise Problem(f"A regular expression has more than {limit} characters (regex_chars)", node.offset)
-        if any(nested in value.text for nested in _NESTED_QUANTIFIER):
-            raise Problem(f"The regular expression {value.text} nests quantifiers, which can take forever", node.offset)
+        try:
+            translate(decode(value.text))
+        except BadRegex as problem:
+            raise Problem(f"The regular expression {value.text} is refused: {problem}", node.offset) from None
         return value.text
 
-    def _note_columns(self, text: str, into: dict[str, None]) -> None:
-        into.update(dict.fromkeys(fields(text)))
+    def _note_filter_columns(self, text: str, node: FilterNode) -> None:
+        for name in fields(text):
+            self.filter_columns.setdefault(name, node.offset)
 
     def _read_zoom(self, node: ZoomNode) -> int:
         try:
@@ -266,7 +369,7 @@ class _Compiler:
         if known.symbolizer == _MAP:
             self._note(severity, "Map properties are not permitted in other rules", declaration.offset)
             return None
-        return Assignment(declaration, known)
+        return Assignment.of(declaration, known)
 
     def _note(self, severity: Severity, text: str, offset: int | None) -> None:
         if severity == "error":
@@ -297,7 +400,7 @@ class _Compiler:
         except BadValue as problem:
             text = problem.text or (
                 f"Invalid value for {known.css}, the type {known.type_name} is expected. "
-                f"{value.text} (of type {value.kind}) was given."
+                f"{value.text[:200]} (of type {value.kind}) was given.{_suggestion(known, value)}"
             )
             if problem.text and not problem.text.startswith(("Invalid", "Unable", "The file", "Mapnik")):
                 text = f"Invalid value for {known.css}, {problem.text}"
@@ -314,7 +417,8 @@ class _Compiler:
             for warning in outcome.warnings:
                 self.report.warn(warning, assignment.offset)
             if outcome.printed is not None:
-                self.columns.update(dict.fromkeys(outcome.printed.columns))
+                for name in outcome.printed.columns:
+                    self.columns.setdefault(name, assignment.offset)
                 self.files.update(dict.fromkeys(outcome.printed.files))
         return outcome.printed
 
@@ -336,6 +440,8 @@ class _Compiler:
             elif definition.zooms & window:
                 by_name.setdefault(definition.attachment, []).append(definition)
         found = [self._attachment(name, definitions) for name, definitions in by_name.items()]
+        # Of the attachments of one comma list, which share their offset, the last is drawn first, as carto does.
+        found.reverse()
         return sorted(found, key=lambda attachment: attachment.first_offset)
 
     def _attachment(self, name: str, definitions: Sequence[Definition]) -> Attachment:
@@ -357,23 +463,35 @@ class _Compiler:
         map_properties = self._map_properties()
         budget = Budget(self.report)
         styles: list[Style] = []
-        for attachment in self.attachments(window):
+        # All are refined before rules are made of any, so that a style that asks for too much is refused early.
+        refined = [(attachment, refine(attachment.styled, budget)) for attachment in self.attachments(window)]
+        for attachment, elements in refined:
             attributes = self._style_attributes(attachment)
-            rules = self._rules(attachment, budget)
+            rules = self._rules(elements)
             if rules:
                 name = f"{self.layer_id}-{attachment.name}" if attachment.name else self.layer_id
                 styles.append(Style(name, attributes, tuple(rules)))
+        for attachment, _ in refined:
+            for styled in attachment.styled:
+                for assignment in styled.assignments:
+                    self.outcome(assignment)
         self._report_unused()
         self.report.stop()
-        columns = {**self.filter_columns, **self.columns}
+        columns = {
+            name: offset
+            for name, offset in {**self.columns, **self.filter_columns}.items()
+            if not name.startswith("mapnik::")
+        }
+        ordered = [name for name in {**self.filter_columns, **self.columns} if name in columns]
         return LayerStyle(
             layer_id=self.layer_id,
             styles=tuple(styles),
             map_properties=map_properties,
             fontsets=tuple(self.fontsets),
-            columns=tuple(name for name in columns if not name.startswith("mapnik::")),
+            columns=tuple(ordered),
+            column_uses={name: self.report.message("error", "", columns[name]) for name in ordered},
             files=tuple(self.files),
-            messages=tuple(self.report.warnings),
+            messages=tuple(sorted(self.report.warnings, key=lambda message: message.offset or 0)),
         )
 
     def _report_unused(self) -> None:
@@ -406,7 +524,7 @@ class _Compiler:
         if known.css not in _MAP_ON_SERVER:
             self.report.warn(f"{known.css} is not settable by a map here", declaration.offset)
             return
-        printed = self.use(Assignment(declaration, known))
+        printed = self.use(Assignment.of(declaration, known))
         if printed is not None and printed.text:
             block[known.xml] = printed.text
 
@@ -431,22 +549,21 @@ class _Compiler:
             del attributes["comp-op"]
         if attributes.get("opacity") == "1":
             del attributes["opacity"]
-        if attributes.get("image-filters-inflate") == "false":
-            del attributes["image-filters-inflate"]
         return dict(sorted(attributes.items()))
 
-    def _rules(self, attachment: Attachment, budget: Budget) -> list[Rule]:
+    def _rules(self, elements: Sequence[Element]) -> list[Rule]:
         rules: list[Rule] = []
-        for element in refine(attachment.styled, budget):
-            budget.step(1)
+        for element in elements:
+            self.report.check_clock()
             filled = 0
+            text = element.filters.text
             for combination in split_zooms(element):
                 symbolizers = self._symbolizers(combination.assignments)
                 for mask in _runs(combination.zooms, filled):
                     max_scale, min_scale = _scales(mask)
-                    rules.append(Rule(combination.filters.text, max_scale, min_scale, symbolizers))
+                    rules.append(Rule(text, max_scale, min_scale, symbolizers))
+                    self.rules += 1
                 filled |= combination.zooms
-                self.rules += 1
                 if self.rules > self.report.limits.rules_per_map:
                     limit = f"The style needs more than {self.report.limits.rules_per_map} rules (rules_per_map)"
                     raise self.report.refuse(limit)
@@ -464,9 +581,12 @@ class _Compiler:
             self.report.error(f"Mapnik cannot read the filter {filters.text}: {str(problem)[:200]}", 0)
 
     def _symbolizers(self, assignments: Iterable[Assignment]) -> tuple[Symbolizer, ...]:
-        found = [
-            self._symbolizer(instance, symbolizer, members) for (instance, symbolizer), members in groups(assignments)
-        ]
+        found: list[Symbolizer | None] = []
+        for (instance, symbolizer), members in groups(assignments):
+            key = tuple([id(member) for member in members])
+            if key not in self.symbolizers:
+                self.symbolizers[key] = self._symbolizer(instance, symbolizer, members)
+            found.append(self.symbolizers[key])
         return tuple(symbolizer for symbolizer in found if symbolizer is not None)
 
     def _symbolizer(self, instance: str, symbolizer: str, members: Sequence[Assignment]) -> Symbolizer | None:
@@ -478,6 +598,10 @@ class _Compiler:
         for assignment in sorted(members, key=lambda member: member.known.css):
             known = assignment.known
             printed = self.use(assignment)
+            if known.inert:
+                self.report.warn(
+                    f"{known.css} is read by Mapnik 4.3 but changes nothing that it draws", assignment.offset
+                )
             if known.is_switch:
                 switch = printed.text if printed else None
             elif printed is None:
@@ -494,9 +618,13 @@ class _Compiler:
                 attributes[known.xml] = printed.text
         if switch == "none":
             return None
+        first = min(member.offset for member in members)
         self._check_symbolizer(symbolizer, members, stops, switch)
-        if "placements" in attributes:
-            attributes.setdefault("placement-type", "simple")
+        if "placements" in attributes and attributes.setdefault("placement-type", "simple") != "simple":
+            self.report.warn(
+                f"{symbolizer}-placements has an effect with {symbolizer}-placement-type: simple only", first
+            )
+            del attributes["placements"]
         if not any(member.known.serialization == "tag" for member in members):
             stops = ()
         name = "".join(part.capitalize() for part in symbolizer.split("-")) + "Symbolizer"
@@ -511,7 +639,7 @@ class _Compiler:
     ) -> None:
         given = {member.known.css for member in members}
         first = min(member.offset for member in members)
-        if switch is None:
+        if switch is None and not self.is_partial:
             for css in self.options.reference.required[symbolizer]:
                 if css not in given:
                     self.report.error(f"Property {css} required for defining {symbolizer} styles.", first)
@@ -519,7 +647,7 @@ class _Compiler:
         for rival in (f"{symbolizer}-margin", f"{symbolizer}-repeat-distance"):
             if deprecated in given and rival in given:
                 self.report.error(f"{deprecated} is deprecated and excludes {rival}", first)
-        if "raster-colorizer-default-color" not in given:
+        if "raster-colorizer-default-color" not in given and not self.is_partial:
             for stop in stops:
                 if not any(name == "color" for name, _ in stop):
                     self.report.error("a stop without colour needs raster-colorizer-default-color", first)
@@ -538,11 +666,26 @@ class _Compiler:
             if missing:
                 self.report.warn(f"font {', '.join(missing)} is not known here and is replaced", assignment.offset)
                 names = tuple(name for name in names if name in known)
-                names = tuple(dict.fromkeys((*names, FALLBACK_FONT)))
+                names = tuple(dict.fromkeys((*names, self.options.fallback_font)))
         if len(names) == 1:
             attributes["face-name"] = names[0]
             return None
         return self.fontsets.setdefault(names, len(self.fontsets))
+
+
+def _suggestion(known: Property, value: Value) -> str:
+    """Return what a mistyped keyword was probably meant to be."""
+    if not isinstance(value, Keyword | String):
+        return ""
+    words: Iterable[str] = ()
+    if isinstance(known.type, tuple):
+        words = known.type
+    elif known.type == "color":
+        words = color_names()
+    elif known.type == "boolean":
+        words = ("true", "false")
+    closest = nearest(value.text.lower(), words, below=3)
+    return f" Did you mean {closest}?" if closest and closest != value.text else ""
 
 
 def _leaves_out(assignment: Assignment, value: Value) -> bool:
@@ -552,12 +695,16 @@ def _leaves_out(assignment: Assignment, value: Value) -> bool:
         isinstance(value, Keyword)
         and value.text in ("none", "auto")
         and not isinstance(known.type, tuple)
-        and known.type not in ("functions", "string")
+        and (known.is_transform or known.type not in ("functions", "string"))
+        and not (known.type == "uri" and known.required)
     )
 
 
 def _runs(mask: int, filled: int) -> list[int]:
     """Split *mask* at holes that no earlier rule of the element fills."""
+    low = mask & -mask
+    if not (mask + low) & mask:
+        return [mask] if mask else []
     runs: list[int] = []
     current = 0
     for zoom in range(ZOOMS):
@@ -596,12 +743,19 @@ class Drawn:
 
 
 def evaluate(
-    css: str, layer_id: str, feature: Mapping[str, Scalar], zoom: int, *, version: str = "3.0.12"
+    css: str,
+    layer_id: str,
+    feature: Mapping[str, Scalar],
+    zoom: int,
+    *,
+    classes: Iterable[str] = (),
+    version: str = "3.0.12",
+    bind_ids: bool = True,
 ) -> list[Drawn]:
     """Return what *css* means for one feature and zoom, by direct evaluation and without rules."""
-    report = prepare(css, version=version, layer_id=layer_id, limits=Limits(), stylesheet="style0")
-    options = Options(load_reference(), DEFAULT_PPI, None, default_policy, None, strict=False)
-    compiler = _Compiler(report, options, layer_id, ())
+    report = prepare(css, version=version, layer_id=layer_id, bind_ids=bind_ids, limits=Limits(), stylesheet="style0")
+    options = Options(load_reference(), DEFAULT_PPI, None, FALLBACK_FONT, relative_names, None, strict=False)
+    compiler = _Compiler(report, options, layer_id, tuple(classes))
     drawn = [
         Drawn(attachment.name, compiler._symbolizers(winners(attachment.styled, feature, zoom)))  # noqa: SLF001
         for attachment in compiler.attachments()

@@ -35,14 +35,19 @@ def build_map(
     attributes: Mapping[str, str] | None = None,
     limits: Limits | None = None,
 ) -> str:
-    """Return the XML of a map; raise `CartoError` where it passes a limit, `ValueError` where two layers share an id.
+    """Return the XML of a map.
 
+    Raise `CartoError` where it passes a limit, `ValueError` where two layers or two styles share a name.
     *params* become the map's parameters, *attributes* are set on the map before those of the stylesheets.
     """
     limits = limits or Limits()
     names = [layer.style.layer_id for layer in layers]
     if len(set(names)) != len(names):
         raise ValueError(f"two layers share an id: {', '.join(names)}")
+    styles = [style.name for layer in layers for style in layer.style.styles]
+    if len(set(styles)) != len(styles):
+        # A layer "a" with an attachment "b" and a layer "a-b": Mapnik would keep one of the two styles.
+        raise ValueError(f"two styles share a name: {', '.join(styles)}")
     rules = sum(len(style.rules) for layer in layers for style in layer.style.styles)
     if rules > limits.rules_per_map:
         raise CartoError([Message("error", f"The map needs more than {limits.rules_per_map} rules (rules_per_map)")])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flowmaps.cartocss.color import from_rgb
 from flowmaps.cartocss.functions import FUNCTIONS, BadArguments
 from flowmaps.cartocss.reference import TRANSFORMS, Reference, nearest
+from flowmaps.cartocss.source import Limits
 from flowmaps.cartocss.tree import (
     CallNode,
     ColorNode,
@@ -38,10 +39,12 @@ from flowmaps.cartocss.values import (
     Uri,
     Value,
     operate,
+    size_of,
 )
 
 _PER_INCH = {"m": 0.0254, "cm": 2.54, "mm": 25.4, "pt": 72.0, "pc": 6.0, "in": 1.0}
 MAX_NODES = 200_000
+MAX_DEPTH = 200
 
 
 class Problem(Exception):
@@ -56,7 +59,13 @@ class Problem(Exception):
 class Evaluator:
     """Evaluate nodes; variables are looked up in one flat namespace, also before their definition."""
 
-    def __init__(self, variables: Mapping[str, Node], reference: Reference, ppi: float) -> None:
+    def __init__(
+        self, variables: Mapping[str, Node], reference: Reference, ppi: float, limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
+        self._known: dict[str, Value] = {}
+        self.broken: frozenset[str] = frozenset()
+        self._depth = 0
         self._variables = variables
         self._reference = reference
         self._ppi = ppi
@@ -68,6 +77,19 @@ class Evaluator:
         self._steps += 1
         if self._steps > MAX_NODES:
             raise Problem(f"Evaluation takes more than {MAX_NODES} steps", node.offset)
+        if self._depth >= MAX_DEPTH:
+            raise Problem(f"Values refer to each other through more than {MAX_DEPTH} steps", node.offset)
+        self._depth += 1
+        try:
+            value = self._evaluate(node)
+        finally:
+            self._depth -= 1
+        if isinstance(value, String | Field) and len(value.text) > self._limits.string_chars:
+            text = f"A string has more than {self._limits.string_chars} characters (string_chars)"
+            raise Problem(text, node.offset)
+        return value
+
+    def _evaluate(self, node: Node) -> Value:
         match node:
             case NumberNode(value, unit, _):
                 return self._number(value, unit)
@@ -99,7 +121,14 @@ class Evaluator:
                     return Field(f"({grouped.text})")
                 return grouped
             case ListNode(items, separator, _):
-                return Items(tuple(self.evaluate(item) for item in items), separator)
+                values = tuple(self.evaluate(item) for item in items)
+                return Items(values, separator, self._size(values, node))
+
+    def _size(self, values: Iterable[Value], node: Node) -> int:
+        size = sum(size_of(value) for value in values)
+        if size > self._limits.value_items:
+            raise Problem(f"A value has more than {self._limits.value_items} items (value_items)", node.offset)
+        return size
 
     def _number(self, value: float, unit: str) -> Number:
         if unit in _PER_INCH:
@@ -107,17 +136,23 @@ class Evaluator:
         return Number(value, unit)
 
     def _variable(self, name: str, offset: int) -> Value:
+        if name in self._known:
+            return self._known[name]
         if name not in self._variables:
-            raise Problem(f"variable {name} is undefined", offset)
+            if name in self.broken:
+                return UNDEFINED
+            closest = nearest(name, self._variables, below=3)
+            hint = f". Did you mean {closest}?" if closest else ""
+            raise Problem(f"variable {name} is undefined{hint}", offset)
         if name in self._open:
             raise Problem(f"variable {name} is recursive", offset)
-        if len(self._open) > 200:
-            raise Problem("variables refer to each other through more than 200 steps", offset)
         self._open.append(name)
         try:
-            return self.evaluate(self._variables[name])
+            value = self.evaluate(self._variables[name])
         finally:
             self._open.pop()
+        self._known[name] = value
+        return value
 
     def _url(self, text: str, variable: str | None, offset: int) -> Value:
         if variable is None:
@@ -138,24 +173,26 @@ class Evaluator:
 
     def _call(self, node: CallNode) -> Value:
         name = node.name
+        known = (FUNCTIONS, TRANSFORMS, self._reference.image_filters, ("stop",))
+        if not any(name in names for names in known):
+            raise self._unknown(node)
         arguments = tuple(self.evaluate(argument) for argument in node.arguments)
         if any(isinstance(argument, Undefined) for argument in arguments):
             return UNDEFINED
+        size = self._size(arguments, node)
         if name in FUNCTIONS:
             return self._compute(node, arguments)
         if name == "stop":
             if not 1 <= len(arguments) <= 3:
                 raise Problem(f"function stop() takes 1,2,3 arguments and was given {len(arguments)}", node.offset)
-            return Call(name, arguments, "tag")
+            return Call(name, arguments, "tag", size)
         if name in TRANSFORMS:
             _check_arity(node, TRANSFORMS[name])
-            return Call(name, arguments, "transform")
-        if name in self._reference.image_filters:
-            arity = self._reference.image_filters[name]
-            if arity >= 0:
-                _check_arity(node, (arity,))
-            return Call(name, arguments, "imagefilter")
-        raise self._unknown(node)
+            return Call(name, arguments, "transform", size)
+        arity = self._reference.image_filters[name]
+        if arity >= 0:
+            _check_arity(node, (arity,))
+        return Call(name, arguments, "imagefilter", size)
 
     def _compute(self, node: CallNode, arguments: tuple[Value, ...]) -> Value:
         try:

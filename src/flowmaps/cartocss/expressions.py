@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from flowmaps.cartocss.regex import BadRegex, decode, translate
+
 Scalar = None | bool | int | float | str
 Compiled = Callable[[Mapping[str, Scalar]], Scalar]
 MAX_DEPTH: Final = 64
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d*\.?\d+(?:[eE][-+]?\d+)?)|(?P<string>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
+    r"\s*(?:(?P<number>\d*\.?\d+(?:[eE][-+]?\d+)?(?!\.))|(?P<string>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
     r"|(?P<field>\[[^\]]+\])|(?P<variable>@[A-Za-z_]\w*)|(?P<word>[A-Za-z_]\w*)"
-    r"|(?P<op>\.match|\.replace|==|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
+    r"|(?P<op>\.match|\.replace|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
     re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _WORDS: dict[str, Scalar] = {
     "true": True,
     "false": False,
@@ -45,7 +46,23 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
     "max": (2, max),
     "pow": (2, math.pow),
 }
-_EQUALITY = {"=": True, "==": True, "eq": True, "is": True, "!=": False, "<>": False, "neq": False}
+_WORD_STARTS = (
+    *_WORDS,
+    "not",
+    "and",
+    "or",
+    "eq",
+    "neq",
+    "is",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "pi",
+    "deg_to_rad",
+    "rad_to_deg",
+)
+_EQUALITY = {"=": True, "eq": True, "is": True, "!=": False, "<>": False, "neq": False}
 _ORDER = {"<": "<", "lt": "<", "<=": "<=", "le": "<=", ">": ">", "gt": ">", ">=": ">=", "ge": ">="}
 
 
@@ -155,7 +172,10 @@ class _Parser:
 
     def _regex(self, word: str, left: Compiled) -> Compiled:
         self._need("(")
-        pattern = re.compile(self._string())
+        try:
+            pattern = re.compile(translate(self._string()))
+        except BadRegex as problem:
+            raise NotAnExpression(str(problem)) from None
         if word == ".match":
             self._need(")")
             return lambda feature: pattern.fullmatch(as_text(left(feature))) is not None
@@ -168,8 +188,7 @@ class _Parser:
         if self._at >= len(self._tokens) or self._tokens[self._at].kind != "string":
             raise NotAnExpression("a string is expected")
         self._at += 1
-        body = self._tokens[self._at - 1].text[1:-1]
-        return _ESCAPE.sub(lambda match: match[1] if match[1] in "'\"\\" else match[0], body)
+        return decode(self._tokens[self._at - 1].text[1:-1])
 
     def _unary(self) -> Compiled:
         if self._take("-") is not None:
@@ -213,6 +232,9 @@ class _Parser:
         if word in _WORDS:
             value = _WORDS[word]
             return lambda _: value
+        # A word alone is text, but one that starts like a keyword or holds a function's name is refused by Mapnik.
+        if len(self._tokens) > 1 or word.startswith(_WORD_STARTS) or any(name in word for name in _FUNCTIONS):
+            raise NotAnExpression(word)
         return lambda _: word
 
 
@@ -226,8 +248,9 @@ def _either(left: Compiled, right: Compiled) -> Compiled:
 
 def _comparing(word: str, left: Compiled, right: Compiled) -> Compiled:
     if word in _EQUALITY:
-        wanted = _EQUALITY[word]
-        return lambda feature: equal(left(feature), right(feature)) is wanted
+        if _EQUALITY[word]:
+            return lambda feature: equal(left(feature), right(feature))
+        return lambda feature: unequal(left(feature), right(feature))
     order = _ORDER[word]
     return lambda feature: ordered(order, left(feature), right(feature))
 
@@ -239,6 +262,13 @@ def equal(left: Scalar, right: Scalar) -> bool:
     if left is None or right is None:
         return left is right
     return left == right
+
+
+def unequal(left: Scalar, right: Scalar) -> bool:
+    """Compare as Mapnik does: null on the left is not unequal to the empty text, though not equal to it either."""
+    if left is None and right == "":
+        return False
+    return not equal(left, right)
 
 
 def ordered(operator: str, left: Scalar, right: Scalar) -> bool:

@@ -1,16 +1,17 @@
 """Conjunctions of filters in a canonical, minimal form.
 
 Numbers compare as numbers and everything else as text; a number never equals a text. A range holds for numbers only.
+As in Mapnik, true is 1 and false is 0.
 Regular expressions, expressions and comparisons with a field are opaque: equal text adds nothing, else all are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from flowmaps.cartocss.expressions import Scalar, compile_expression, equal, ordered
+from flowmaps.cartocss.expressions import Scalar, compile_expression, equal, ordered, unequal
 from flowmaps.cartocss.tree import Comparison
 
 ValueKind = Literal["number", "string", "keyword", "opaque"]
@@ -18,23 +19,30 @@ _RANGES = ("<", "<=", ">", ">=")
 _LOWER = (">", ">=")
 
 
-@dataclass(frozen=True, slots=True)
+Identity = tuple[str, str, str, float | str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Clause:
-    """One filter: a field compared with a constant, or an opaque text; *text* is what Mapnik reads."""
+    """One filter: a field compared with a constant, or an opaque text; *text* is what Mapnik reads.
+
+    Two clauses are the same where their identities are; a set never holds both.
+    """
 
     key: str
     operator: Comparison
     kind: ValueKind
     value: float | str
     text: str
+    identity: Identity
 
     @property
     def is_opaque(self) -> bool:
         return self.kind == "opaque"
 
     @property
-    def identity(self) -> tuple[str, str, str, float | str]:
-        return (self.key, self.operator, self.kind, self.text if self.is_opaque else self.value)
+    def is_null(self) -> bool:
+        return self.kind == "keyword" and self.value == "null"
 
     def admits(self, other: Clause) -> bool:
         """Tell whether the constant of *other*, which is an ``=``, satisfies this clause."""
@@ -42,7 +50,8 @@ class Clause:
         if self.operator == "=":
             return same
         if self.operator == "!=":
-            return not same
+            # In Mapnik null is neither equal nor unequal to the empty text.
+            return not same and not (self.kind == "string" and not self.value and other.is_null)
         if isinstance(self.value, str) or isinstance(other.value, str):
             return False
         return ordered(self.operator, other.value, self.value)
@@ -50,115 +59,163 @@ class Clause:
 
 def field_clause(key: str, operator: Comparison, kind: ValueKind, value: float | str, printed: str) -> Clause:
     """Return the clause ``([key] operator printed)``."""
-    return Clause(key, operator, kind, value, f"([{key}] {operator} {printed})")
+    return Clause(key, operator, kind, value, f"([{key}] {operator} {printed})", (key, operator, kind, value))
 
 
 def opaque_clause(key: str, operator: Comparison, text: str) -> Clause:
-    return Clause(key, operator, "opaque", text, text)
+    return Clause(key, operator, "opaque", text, text, (key, operator, "opaque", text))
 
 
-@dataclass(frozen=True, slots=True)
 class FilterSet:
-    """A conjunction of clauses in the order they are written."""
+    """A conjunction of clauses in the order they are written; never changed once made."""
 
-    clauses: tuple[Clause, ...] = ()
-    key: frozenset[tuple[str, str, str, float | str]] = field(default=frozenset(), compare=False)
-    equals: Mapping[str, tuple[str, float | str]] = field(default_factory=dict, compare=False)
+    __slots__ = ("_fields", "_order", "equals", "key")
+
+    def __init__(self, clauses: Iterable[Clause] = ()) -> None:
+        """Hold *clauses* as they are; use `add` and `merge` for a minimal set."""
+        self._order: dict[Identity, Clause] = {clause.identity: clause for clause in clauses}
+        self._fields: dict[str, tuple[Clause, ...]] = {}
+        self.equals: dict[str, Identity] = {}
+        for clause in self._order.values():
+            if not clause.is_opaque:
+                self._fields[clause.key] = (*self._fields.get(clause.key, ()), clause)
+                if clause.operator == "=":
+                    self.equals[clause.key] = clause.identity
+        self.key = frozenset(self._order)
+
+    @classmethod
+    def _made(
+        cls, order: dict[Identity, Clause], fields: dict[str, tuple[Clause, ...]], equals: dict[str, Identity]
+    ) -> FilterSet:
+        made = cls()
+        made._order, made._fields, made.equals, made.key = order, fields, equals, frozenset(order)
+        return made
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        return tuple(self._order.values())
 
     @property
     def text(self) -> str:
-        return " and ".join(clause.text for clause in self.clauses)
+        return " and ".join([clause.text for clause in self._order.values()])
 
     def clashes(self, other: FilterSet) -> bool:
         """Tell quickly whether both fix one field to different constants."""
-        small, large = (
-            (self.equals, other.equals) if len(self.equals) < len(other.equals) else (other.equals, self.equals)
-        )
-        return any(name in large and large[name] != value for name, value in small.items())
+        small, large = self.equals, other.equals
+        if len(small) > len(large):
+            small, large = large, small
+        return any(name in large and large[name] != identity for name, identity in small.items())
 
     def add(self, clause: Clause) -> FilterSet | None:
         """Return this set with *clause*: itself where that adds nothing, None where nothing can satisfy both."""
-        if clause.identity in self.key:
-            return self
-        if clause.is_opaque:
-            return _build((*self.clauses, clause))
-        rivals = [known for known in self.clauses if known.key == clause.key and not known.is_opaque]
-        if not rivals:
-            return _build((*self.clauses, clause))
-        for known in rivals:
-            if known.operator == "=":
-                return self if clause.admits(known) else None
-        if clause.operator == "=":
-            if not all(known.admits(clause) for known in rivals):
-                return None
-            return self._replace(rivals, clause)
-        if clause.operator == "!=":
-            return self._add_unequal(clause, rivals)
-        return self._add_range(clause, rivals)
-
-    def _replace(self, gone: Iterable[Clause], clause: Clause) -> FilterSet:
-        dropped = set(gone)
-        return _build((*(known for known in self.clauses if known not in dropped), clause))
-
-    def _add_unequal(self, clause: Clause, rivals: list[Clause]) -> FilterSet | None:
-        for known in rivals:
-            if known.operator not in _RANGES:
-                continue
-            if not known.admits(clause):
-                return self
-            if known.value == clause.value:
-                strict = _strict(known)
-                tighter = _build(tuple(strict if other is known else other for other in self.clauses))
-                return None if _is_empty_range(tighter, clause.key) else tighter
-        return _build((*self.clauses, clause))
-
-    def _add_range(self, clause: Clause, rivals: list[Clause]) -> FilterSet | None:
-        side = _LOWER if clause.operator in _LOWER else ("<", "<=")
-        gone: list[Clause] = []
-        for known in rivals:
-            if known.operator == "!=":
-                if not clause.admits(known):
-                    gone.append(known)
-                elif known.value == clause.value:
-                    gone.append(known)
-                    clause = _strict(clause)
-            elif known.operator in side:
-                if _implies(known, clause):
-                    return self
-                gone.append(known)
-        result = self._replace(gone, clause)
-        return None if _is_empty_range(result, clause.key) else result
+        return self._extended((clause,))
 
     def merge(self, other: FilterSet) -> FilterSet | None:
         """Return the conjunction of both: this very object where *other* adds nothing, None where it is empty."""
+        if other.key <= self.key:
+            return self
+        if not self._order:
+            return other
         if self.clashes(other):
             return None
-        result = self
-        for clause in other.clauses:
-            added = result.add(clause)
-            if added is None:
-                return None
-            result = added
-        return result
+        return self._extended(other._order.values())
 
     def implies(self, other: FilterSet) -> bool:
+        if other.key <= self.key:
+            return True
+        for name in other._fields:
+            if name not in self._fields:
+                return False
         return self.merge(other) is self
+
+    def _extended(self, clauses: Iterable[Clause]) -> FilterSet | None:
+        order, fields, equals = self._order, self._fields, self.equals
+        for clause in clauses:
+            if clause.identity in order:
+                continue
+            rivals: tuple[Clause, ...] = ()
+            kept: tuple[Clause, ...] = ()
+            if not clause.is_opaque:
+                rivals = fields.get(clause.key, ())
+                decided = _narrow(rivals, clause)
+                if decided is None:
+                    return None
+                if decided == rivals:
+                    continue
+                kept = decided
+            if order is self._order:
+                order, fields, equals = dict(order), dict(fields), dict(equals)
+            if clause.is_opaque:
+                order[clause.identity] = clause
+                continue
+            _rewrite(order, rivals, kept, in_place=clause.operator == "!=")
+            fields[clause.key] = kept
+            if kept[0].operator == "=":
+                equals[clause.key] = kept[0].identity
+        return self if order is self._order else FilterSet._made(order, fields, equals)
 
     def holds(self, feature: Mapping[str, Scalar]) -> bool:
         """Evaluate the set for one feature as Mapnik does."""
-        return all(_holds(clause, feature) for clause in self.clauses)
+        return all(_holds(clause, feature) for clause in self._order.values())
 
 
-def _build(clauses: tuple[Clause, ...]) -> FilterSet:
-    return FilterSet(
-        clauses,
-        frozenset(clause.identity for clause in clauses),
-        {
-            clause.key: (clause.kind, clause.value)
-            for clause in clauses
-            if clause.operator == "=" and not clause.is_opaque
-        },
-    )
+def _rewrite(
+    order: dict[Identity, Clause], before: tuple[Clause, ...], after: tuple[Clause, ...], *, in_place: bool
+) -> None:
+    """Bring *order* from one field's old clauses to its new ones; a bound that becomes strict keeps its place."""
+    gone = [clause for clause in before if clause not in after]
+    new = [clause for clause in after if clause not in before]
+    if in_place and gone:
+        entries = [(new[0].identity, new[0]) if known is gone[0] else (name, known) for name, known in order.items()]
+        order.clear()
+        order.update(entries)
+        return
+    for clause in gone:
+        del order[clause.identity]
+    for clause in new:
+        order[clause.identity] = clause
+
+
+def _narrow(rivals: tuple[Clause, ...], clause: Clause) -> tuple[Clause, ...] | None:
+    """Return the clauses of one field with *clause*: the same where it adds nothing, None where nothing is left."""
+    if not rivals:
+        return (clause,)
+    if rivals[0].operator == "=":
+        return rivals if clause.admits(rivals[0]) else None
+    if clause.operator == "=":
+        return (clause,) if all(known.admits(clause) for known in rivals) else None
+    if clause.operator == "!=":
+        return _without(rivals, clause)
+    return _bounded(rivals, clause)
+
+
+def _without(rivals: tuple[Clause, ...], clause: Clause) -> tuple[Clause, ...] | None:
+    for known in rivals:
+        if known.operator not in _RANGES:
+            continue
+        if not known.admits(clause):
+            return rivals
+        if known.value == clause.value:
+            strict = _strict(known)
+            return _unless_empty(tuple(strict if other is known else other for other in rivals))
+    return (*rivals, clause)
+
+
+def _bounded(rivals: tuple[Clause, ...], clause: Clause) -> tuple[Clause, ...] | None:
+    side = _LOWER if clause.operator in _LOWER else ("<", "<=")
+    gone: list[Clause] = []
+    for known in rivals:
+        if known.operator == "!=":
+            if not clause.admits(known):
+                gone.append(known)
+            elif known.value == clause.value:
+                gone.append(known)
+                clause = _strict(clause)
+        elif known.operator in side:
+            if _implies(known, clause):
+                return rivals
+            gone.append(known)
+    return _unless_empty((*(known for known in rivals if known not in gone), clause))
 
 
 def _strict(clause: Clause) -> Clause:
@@ -168,7 +225,9 @@ def _strict(clause: Clause) -> Clause:
         return clause
     head = f"([{clause.key}] "
     text = f"{head}{operator} {clause.text[len(head) + len(clause.operator) + 1 :]}"
-    return Clause(clause.key, operator, clause.kind, clause.value, text)
+    return Clause(
+        clause.key, operator, clause.kind, clause.value, text, (clause.key, operator, clause.kind, clause.value)
+    )
 
 
 def _implies(known: Clause, clause: Clause) -> bool:
@@ -179,19 +238,19 @@ def _implies(known: Clause, clause: Clause) -> bool:
     return one > other if clause.operator in _LOWER else one < other
 
 
-def _is_empty_range(filters: FilterSet, key: str) -> bool:
+def _unless_empty(clauses: tuple[Clause, ...]) -> tuple[Clause, ...] | None:
+    """Return the clauses of one field, or None where their bounds leave no number."""
     low = high = None
-    for clause in filters.clauses:
-        if clause.key == key and clause.operator in _RANGES and not clause.is_opaque:
-            if clause.operator in _LOWER:
-                low = clause
-            else:
-                high = clause
+    for clause in clauses:
+        if clause.operator in _LOWER:
+            low = clause
+        elif clause.operator in _RANGES:
+            high = clause
     if low is None or high is None:
-        return False
+        return clauses
     if low.value == high.value:
-        return low.operator == ">" or high.operator == "<"
-    return float(low.value) > float(high.value)
+        return None if low.operator == ">" or high.operator == "<" else clauses
+    return None if float(low.value) > float(high.value) else clauses
 
 
 def _holds(clause: Clause, feature: Mapping[str, Scalar]) -> bool:
@@ -202,7 +261,7 @@ def _holds(clause: Clause, feature: Mapping[str, Scalar]) -> bool:
     if clause.operator == "=":
         return equal(value, constant)
     if clause.operator == "!=":
-        return not equal(value, constant)
+        return unequal(value, constant)
     return ordered(clause.operator, value, constant)
 
 

@@ -6,6 +6,7 @@ operator). Text that does not parse is always reported, never dropped; parsing g
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final, cast
 
@@ -36,6 +37,7 @@ from flowmaps.cartocss.tree import (
 )
 
 BLANKS: Final = " \t\n\r\f"
+_SKIPPED: Final = frozenset((*BLANKS, "/"))
 UNITS: Final = ("px", "%", "m", "cm", "mm", "in", "pt", "pc")
 
 _SKIP = re.compile(r"(?:[ \t\n\r\f]+|/\*.*?\*/|//[^\n]*)+", re.DOTALL)
@@ -70,12 +72,13 @@ class _Invalid(Exception):
 
 
 def parse(report: Report) -> Stylesheet:
-    """Return the tree of *report*'s text; syntax errors are noted there and raised together as `CartoError`."""
+    """Return the tree of *report*'s text, without what does not parse; syntax errors are noted in the report.
+
+    Raise `CartoError` at once where braces or comments are not closed, or at a limit.
+    """
     _check_structure(report)
     report.stop()
-    sheet = _Parser(report).stylesheet()
-    report.stop()
-    return sheet
+    return _Parser(report).stylesheet()
 
 
 def _check_structure(report: Report) -> None:
@@ -116,6 +119,7 @@ class _Parser:
         self.text = report.text
         self.at = 0
         self.depth = 0
+        self.operators = 0
         self.declarations = 0
 
     # --- statements
@@ -123,6 +127,7 @@ class _Parser:
     def stylesheet(self) -> Stylesheet:
         sheet = Stylesheet()
         while self._skip() < len(self.text):
+            match = None
             try:
                 if (match := _DEFINITION.match(self.text, self.at)) is not None:
                     sheet.variables.append(self._declaration(match, "", match[1]))
@@ -131,6 +136,8 @@ class _Parser:
                 else:
                     sheet.rulesets.append(self._ruleset())
             except _Invalid as problem:
+                if match is not None:
+                    sheet.broken.add(match[1])
                 self._recover(problem)
                 if self.text.startswith("}", self.at):
                     self.at += 1
@@ -166,6 +173,7 @@ class _Parser:
     def _declaration(self, match: re.Match[str], instance: str, name: str) -> Declaration:
         offset = self.at
         self.at = match.end()
+        self.operators = 0
         value = self._list()
         self._skip()
         if self.text.startswith(";", self.at):
@@ -253,6 +261,7 @@ class _Parser:
     def _filter(self, zooms: list[ZoomNode], filters: list[FilterNode]) -> None:
         offset = self.at
         self.at += 1
+        self.operators = 0
         zoom_word = self.text.startswith("zoom", self.at) and not _WORD_KEY.match(self.text, self.at + 4)
         key = self._key()
         self._skip()
@@ -315,13 +324,21 @@ class _Parser:
     def _sum(self) -> Node:
         node = self._product()
         while (operator := self._operator("+-")) is not None:
+            self._count_operator()
             right = self._product()
             node = OperationNode(operator, node, right, node.offset)
         return node
 
+    def _count_operator(self) -> None:
+        self.operators += 1
+        limit = self.report.limits.expression_operators
+        if self.operators > limit:
+            raise self.report.refuse(f"A value has more than {limit} operators (expression_operators)", self.at)
+
     def _product(self) -> Node:
         node = self._operand()
         while (operator := self._operator("*/%")) is not None:
+            self._count_operator()
             right = self._operand()
             node = OperationNode(operator, node, right, node.offset)
         return node
@@ -368,6 +385,7 @@ class _Parser:
             self.text[start + 1 : start + 2] in ("@", "[", "(") or _CALL.match(self.text, start + 1)
         ):
             self.at = start + 1
+            self._count_operator()
             return NegationNode(self._operand(), start)
         if (match := _CALL.match(self.text, start)) is not None:
             return self._call(match, start)
@@ -397,7 +415,11 @@ class _Parser:
             self.at = match_unit.end()
             if unit not in UNITS:
                 self.report.error(f"Invalid unit: '{unit}'", start)
-        return NumberNode(float(match[0]), unit, start)
+        value = float(match[0])
+        if not math.isfinite(value):
+            self.report.error(f"The number {match[0][:40]} is too large", start)
+            value = 0.0
+        return NumberNode(value, unit, start)
 
     def _hex(self, start: int) -> Node:
         match = _HEX.match(self.text, start)
@@ -443,6 +465,8 @@ class _Parser:
 
     def _skip(self) -> int:
         """Move over blanks and comments; return the new offset."""
+        if self.text[self.at : self.at + 1] not in _SKIPPED:
+            return self.at
         if (match := _SKIP.match(self.text, self.at)) is not None:
             self.at = match.end()
         return self.at

@@ -41,6 +41,7 @@ class Property:
     serialization: str
     status: str
     ignored: bool
+    inert: bool
     rewrite: Mapping[str, str]
 
     @property
@@ -91,6 +92,7 @@ def _property(symbolizer: str, xml: str, raw: Mapping[str, Any]) -> Property:
         serialization=raw.get("serialization", "attribute"),
         status=raw.get("status", "stable"),
         ignored=bool(raw.get("ignored")),
+        inert=bool(raw.get("inert")),
         rewrite=raw.get("rewrite", {}),
     )
 
@@ -129,6 +131,15 @@ def load_reference(version: str = "4.3") -> Reference:
     )
 
 
+def property_named(name: str, version: str = "4.3") -> Property:
+    """Return what is known of a property; raise `KeyError`, with a suggestion, where there is none of that name."""
+    reference = load_reference(version)
+    if name not in reference.properties:
+        suggestion = reference.suggestion(name)
+        raise KeyError(f"no property {name}" + (f"; did you mean {suggestion}?" if suggestion else ""))
+    return reference.properties[name]
+
+
 @cache
 def _colors() -> Mapping[str, tuple[float, float, float, float]]:
     return {
@@ -140,6 +151,10 @@ def _colors() -> Mapping[str, tuple[float, float, float, float]]:
 def color_channels(name: str) -> tuple[float, float, float, float] | None:
     """Return red, green, blue (0 to 255) and alpha (0 to 1) of a colour name, lower case only."""
     return _colors().get(name)
+
+
+def color_names() -> Iterable[str]:
+    return _colors().keys()
 
 
 def nearest(word: str, candidates: Iterable[str], *, below: int) -> str | None:

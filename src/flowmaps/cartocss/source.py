@@ -27,6 +27,8 @@ class Limits:
     source_bytes: int = 262_144
     block_depth: int = 32
     expression_depth: int = 32
+    expression_operators: int = 128
+    value_items: int = 1_024
     selectors_per_ruleset: int = 64
     definitions: int = 4_000
     declarations: int = 20_000
@@ -42,7 +44,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One finding; printed ``style0:3:12 text``, or ``style0: text`` where it has no position."""
+    """One finding; printed ``style0:3:12 text``, or ``style0: text`` where it has no position.
+
+    *layer* is the id of the layer, *excerpt* the offending text: the declaration, filter or selector at the position.
+    *source_line* is the whole line, for a caret under *column*.
+    """
 
     severity: Severity
     text: str
@@ -50,6 +56,9 @@ class Message:
     line: int | None = None
     column: int | None = None
     offset: int | None = None
+    layer: str | None = None
+    excerpt: str = ""
+    source_line: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         if self.line is None:
@@ -58,7 +67,7 @@ class Message:
 
 
 class CartoError(InvalidCartoCSS):
-    """A stylesheet does not compile; *messages* holds every error that was found."""
+    """A stylesheet does not compile; *messages* holds every error that was found, each with its position."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = tuple(dict.fromkeys(messages))
@@ -107,6 +116,19 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, OffsetMap]:
     return "".join(parts), OffsetMap(ordered)
 
 
+_LINE_CHARS = 4_000
+_EXCERPT_CHARS = 120
+_EXCERPT = re.compile(
+    r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|\[[^\]\n]*\]|\([^)\n]*\)|[^;{}\n\]\[()\"'])+|.", re.DOTALL
+)
+
+
+def excerpt_of(text: str, offset: int) -> str:
+    """Return the declaration, filter or selector that starts at *offset*, cut to 120 characters."""
+    match = _EXCERPT.match(text, offset, offset + 4 * _EXCERPT_CHARS)
+    return match[0].strip()[:_EXCERPT_CHARS] if match else ""
+
+
 def normalise(text: str) -> str:
     """Return *text* with bare line feeds and without a byte order mark."""
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -121,6 +143,7 @@ class Report:
     limits: Limits = field(default_factory=Limits)
     maps: tuple[OffsetMap, ...] = ()
     original: str | None = None
+    layer: str | None = None
     errors: list[Message] = field(default_factory=list)
     warnings: list[Message] = field(default_factory=list)
     deadline: float = 0.0
@@ -130,13 +153,25 @@ class Report:
 
     def message(self, severity: Severity, text: str, offset: int | None) -> Message:
         if offset is None:
-            return Message(severity, text, self.stylesheet)
+            return Message(severity, text, self.stylesheet, layer=self.layer)
         for offset_map in reversed(self.maps):
             offset = offset_map.original(offset)
         source = self.text if self.original is None else self.original
         offset = min(offset, len(source))
         line_start = source.rfind("\n", 0, offset) + 1
-        return Message(severity, text, self.stylesheet, source.count("\n", 0, offset) + 1, offset - line_start, offset)
+        line_end = source.find("\n", offset)
+        line = source[line_start : line_end if line_end >= 0 else len(source)]
+        return Message(
+            severity,
+            text,
+            self.stylesheet,
+            source.count("\n", 0, offset) + 1,
+            offset - line_start,
+            offset,
+            self.layer,
+            excerpt_of(source, offset),
+            line[:_LINE_CHARS],
+        )
 
     def error(self, text: str, offset: int | None) -> None:
         """Note an error; raise when there are enough of them."""
@@ -165,14 +200,14 @@ class Report:
             raise self.refuse("Timeout fired while generating Mapnik XML")
 
 
-def check_source(text: str, stylesheet: str, limits: Limits) -> None:
+def check_source(text: str, stylesheet: str, limits: Limits, layer: str | None = None) -> None:
     """Raise `CartoError` where *text* is blank, too long or holds characters that XML cannot."""
     if not text.strip():
-        raise CartoError([Message("error", "CartoCSS is empty", stylesheet)])
+        raise CartoError([Message("error", "CartoCSS is empty", stylesheet, layer=layer)])
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.source_bytes:
         text_of_limit = f"The stylesheet has {size} bytes, the limit is {limits.source_bytes} (source_bytes)"
-        raise CartoError([Message("error", text_of_limit, stylesheet)])
+        raise CartoError([Message("error", text_of_limit, stylesheet, layer=layer)])
     if match := _CONTROL.search(text):
-        report = Report(text, stylesheet, limits)
+        report = Report(text, stylesheet, limits, layer=layer)
         raise report.refuse(f"Control character U+{ord(match[0]):04X} is not allowed", match.start())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from flowmaps.cartocss.reference import nearest
 from flowmaps.cartocss.source import Message
 
 _SCALES = (
@@ -62,3 +63,15 @@ class LayerStyle:
     columns: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
+    column_uses: Mapping[str, Message] = field(default_factory=dict)
+
+    def missing_columns(self, known: Iterable[str]) -> list[Message]:
+        """Return an error, at its first use and with a suggestion, for each column that *known* lacks."""
+        names = list(known)
+        found = []
+        for name in self.columns:
+            if name not in names:
+                closest = nearest(name, names, below=min(4, len(name) // 2 + 1))
+                text = f'column "{name}" does not exist' + (f". Did you mean {closest}?" if closest else "")
+                found.append(replace(self.column_uses.get(name, Message("error", "")), severity="error", text=text))
+        return found

@@ -165,8 +165,9 @@ class Ruleset:
 
 @dataclass(slots=True)
 class Stylesheet:
-    """A whole text: variables in order, and top-level rulesets."""
+    """A whole text: variables in order, and rulesets; *broken* are variables whose definition does not parse."""
 
     variables: list[Declaration] = field(default_factory=list)
     rulesets: list[Ruleset] = field(default_factory=list)
     properties: list[Declaration] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)

@@ -83,6 +83,7 @@ class Call:
     name: str
     arguments: tuple[Value, ...]
     family: Literal["transform", "imagefilter", "tag"]
+    size: int = 1
 
     @property
     def kind(self) -> str:
@@ -101,6 +102,7 @@ class Items:
 
     items: tuple[Value, ...]
     separator: Literal[" ", ","]
+    size: int = 1
 
     @property
     def kind(self) -> str:
@@ -124,6 +126,11 @@ class Undefined:
         return ""
 
 
+def size_of(value: Value) -> int:
+    """Return how many plain values *value* holds."""
+    return value.size if isinstance(value, Items | Call) else 1
+
+
 Value = Number | String | Keyword | Field | Uri | Call | Items | Undefined | Color
 UNDEFINED = Undefined()
 
@@ -131,6 +138,8 @@ UNDEFINED = Undefined()
 def print_number(value: float) -> str:
     """Return the shortest text that gives *value* back, in JavaScript's spelling."""
     value = float(value)
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value == 0:
         return "0"
     if value.is_integer() and abs(value) < 1e21:

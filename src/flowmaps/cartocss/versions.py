@@ -27,7 +27,7 @@ _GEOMETRY_WORD = re.compile(r"\bmapnik-geometry-type\b")
 _BLOCK = re.compile(r"([^{}]*)\{([^}]*)\}")
 _MARKER = re.compile(r"(?<![\w/-])(marker-[a-rt-z-]+)(?=[ \t\n]*:)([ \t\n]*):([^;}]*)", re.IGNORECASE)
 _OPACITY = re.compile(r"(?<![\w/-])marker-opacity(?=[ \t\n]*:)")
-_SIZE = re.compile(r"(?<![\w/-])(marker-(?:width|height))[ \t\n]*:[ \t\n]*([^;{}]*)")
+_SIZE = re.compile(r"(?<![\w/-])(marker-(?:width|height))[ \t\n]*:([^;{}]*)")
 _PLAIN = re.compile(r"(['\"]?)(-?\d*\.?\d+)(px|pt|mm|cm|in|m|pc)?\1\s*")
 
 _POINT = '["mapnik::geometry_type"=1] { marker-placement:point; marker-type:ellipse; }'
@@ -66,14 +66,20 @@ def upgrade(
     layer_id: str | None = None,
     stylesheet: str = "style0",
     limits: Limits | None = None,
+    layer: str | None = None,
+    source_positions: bool = False,
 ) -> Upgraded:
     """Return *css*, written for Mapnik *version* (``2.0.0`` where empty), for today's; raise `CartoError`."""
     start = _normal_version(version or "2.0.0")
     if start is None:
         text = f"No CartoCSS transform path from {version} to {TARGET}"
-        raise CartoError([Message("error", text, stylesheet)])
-    original = rename_ids(css, layer_id) if layer_id is not None else css
-    text, maps = original, []
+        raise CartoError([Message("error", text, stylesheet, layer=layer)])
+    # Clients know positions in the text with its ids renamed; a person with an editor needs those of the source.
+    text, maps = css, []
+    if layer_id is not None:
+        text, offsets = apply_edits(css, _renamed(css, layer_id))
+        maps = [offsets] if source_positions else []
+    original = css if source_positions else text
     if start < "2.2.0":
         text, offsets = apply_edits(text, _geometry_word(text))
         maps.append(offsets)
@@ -102,8 +108,11 @@ def _without_comments(text: str) -> str:
 
 def rename_ids(text: str, layer_id: str) -> str:
     """Return *text* with each ``#name`` before ``[``, ``:`` or ``{`` bound to the layer."""
-    edits = [Edit(match.start(), match.end(), f"#{layer_id} ") for match in _ID.finditer(_hidden(text))]
-    return apply_edits(text, edits)[0]
+    return apply_edits(text, _renamed(text, layer_id))[0]
+
+
+def _renamed(text: str, layer_id: str) -> list[Edit]:
+    return [Edit(match.start(), match.end(), f"#{layer_id} ") for match in _ID.finditer(_hidden(text))]
 
 
 def _geometry_word(text: str) -> list[Edit]:
@@ -209,7 +218,9 @@ _DEFAULTS: tuple[tuple[re.Pattern[str], tuple[tuple[str, str], ...]], ...] = tup
 def _from_2_3(text: str, limits: Limits) -> list[Edit]:
     """Return the edits from 2.3 to 3.0: defaults that changed are written out. Text that does not parse has none."""
     try:
-        sheet = parse(Report(text, limits=limits))
+        report = Report(text, limits=limits)
+        sheet = parse(report)
+        report.stop()
     except CartoError:
         return []
     edits: list[Edit] = []

@@ -17,6 +17,7 @@ from flowmaps.errors import (
     InvalidMapConfig,
     InvalidRequest,
     InvalidSQL,
+    Position,
     QueryTimeout,
     TemporaryError,
     UnknownRelation,
@@ -212,12 +213,16 @@ def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequenc
     known = {column.name for column in columns}
     wanted: list[tuple[str, str]] = [(layer.geom_column, "geom_column")]
     wanted += [(name, "interactivity") for name in layer.interactivity]
-    if item.style is not None:
-        wanted += [(name, "cartocss") for name in item.style.columns]
     for name, option in wanted:
         if name not in known:
             text = f'{_prefix(item)}column "{name}" does not exist'
             raise at_layer(InvalidSQL(text, sqlstate=MISSING_COLUMN), layer, option)
+    if item.style is not None and (missing := item.style.missing_columns(known)):
+        first = missing[0]
+        error = InvalidSQL(_prefix(item) + first.text, sqlstate=MISSING_COLUMN)
+        if first.line is not None and first.column is not None:
+            error.position = Position(first.line, first.column + 1)
+        raise at_layer(error, layer, "cartocss")
     if layer.attributes is not None:
         for name in (layer.attributes.id, *layer.attributes.columns):
             if name not in {column.name for column in rows}:

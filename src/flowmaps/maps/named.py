@@ -48,7 +48,7 @@ async def _checked(services: Services, topic: str, raw: object) -> Template:
     template = parse_template(raw, limits=services.settings.limit)
     # With its defaults it must be a map, so that an error is its author's and not that of all who use it.
     document = instantiate(template, {})
-    await asyncio.to_thread(check_map, document, limits=services.settings.limit, fonts=services.pool.fonts)
+    await asyncio.to_thread(check_map, document, limits=services.settings.limit, resources=services.resources)
     return template
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowmaps.cartocss import CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
+from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
@@ -17,6 +17,8 @@ from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
 from flowmaps.turbocarto import read_ramps
 
+RENDER_VARIABLES = ("zoom",)
+"""What a render worker sets while it draws; styles may use it as ``'@zoom'``."""
 WORLD_TILE = TileCoord(0, 0, 0)
 MOST_REMEMBERED = 256
 TRACKED_TABLES = frozenset(("datapoint", "public.datapoint"))
@@ -106,13 +108,21 @@ class PreparedMap:
         return planned
 
 
+@dataclass(frozen=True, slots=True)
+class StyleResources:
+    """What styles may use: installed *fonts*, the one drawn for others, and *assets* by name."""
+
+    fonts: frozenset[str]
+    fallback_font: str = FALLBACK_FONT
+    assets: Mapping[str, str] = field(default_factory=dict)
+
+
 def prepare_map(
-    document: object, *, limits: LimitSettings, fonts: Iterable[str], resolved: Resolved | None = None
+    document: object, *, limits: LimitSettings, resources: StyleResources, resolved: Resolved | None = None
 ) -> PreparedMap:
     """Return the map of a document, and of what its data decided; raise `InvalidMapConfig` and its kin."""
     resolved = resolved or Resolved()
     config = resolved.styled(parse_mapconfig(document, limits=limits))
-    fonts = frozenset(fonts)
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
         if layer.type in (MAPNIK, "torque"):
@@ -120,7 +130,7 @@ def prepare_map(
             layers[layer.index] = PreparedLayer(
                 layer,
                 vetted.sql,
-                style=_compiled(layer, fonts) if layer.type == MAPNIK else None,
+                style=_compiled(layer, resources) if layer.type == MAPNIK else None,
                 torque=_torque(layer) if layer.type == "torque" else None,
                 tables=vetted.tables,
                 aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
@@ -128,10 +138,9 @@ def prepare_map(
     return PreparedMap(config, layers, resolved)
 
 
-def check_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) -> None:
+def check_map(document: object, *, limits: LimitSettings, resources: StyleResources) -> None:
     """Raise what `prepare_map` raises, as far as that can be said before the data answer: ramps are only read."""
     config = parse_mapconfig(document, limits=limits)
-    fonts = frozenset(fonts)
     for layer in config.layers:
         if layer.type in (MAPNIK, "torque"):
             _vetted(layer)
@@ -142,7 +151,7 @@ def check_map(document: object, *, limits: LimitSettings, fonts: Iterable[str]) 
         except InvalidCartoCSS as error:
             raise at_layer(error, layer, "cartocss") from error
         if not has_ramps and layer.type == MAPNIK:
-            _compiled(layer, fonts)
+            _compiled(layer, resources)
         elif not has_ramps and layer.type == "torque":
             _torque(layer)
 
@@ -177,7 +186,7 @@ def _style_error(error: CartoError, layer: Layer) -> InvalidMapConfig:
     return at_layer(raised, layer, "cartocss")
 
 
-def _compiled(layer: Layer, fonts: frozenset[str]) -> LayerStyle | None:
+def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
     if layer.cartocss is None:
         return None
     try:
@@ -186,7 +195,10 @@ def _compiled(layer: Layer, fonts: frozenset[str]) -> LayerStyle | None:
             # Its place and not its own id, as styles of one map must have different names.
             layer_id=f"layer{layer.index}",
             version=layer.cartocss_version or "",
-            fonts=fonts,
+            fonts=resources.fonts,
+            fallback_font=resources.fallback_font,
+            resources=resources.assets,
+            variables=RENDER_VARIABLES,
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,
             stylesheet=f"style{layer.index}",

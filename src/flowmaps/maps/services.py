@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from flowmaps.errors import FlowMapsError, StoreUnavailable
-from flowmaps.maps.preparation import PreparedMap, prepare_map
+from flowmaps.maps.preparation import PreparedMap, StyleResources, prepare_map
 from flowmaps.maps.resolved import Resolved
 from flowmaps.mapstore import MapStore, NamedMapStore, StoredMap, open_map_store
 from flowmaps.mapstore.values import unknown_map
@@ -57,9 +57,14 @@ class Services:
     """Maps made of named maps: what was asked for → layergroupid, and until when it need not be made anew."""
     _loaded: OrderedDict[str, LoadedMap] = field(default_factory=OrderedDict)
 
+    @property
+    def resources(self) -> StyleResources:
+        """What styles may use."""
+        return StyleResources(self.pool.fonts, self.settings.render.fallback_font, self.pool.assets)
+
     def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""
-        return prepare_map(document, limits=self.settings.limit, fonts=self.pool.fonts, resolved=resolved)
+        return prepare_map(document, limits=self.settings.limit, resources=self.resources, resolved=resolved)
 
     async def load(self, token: str) -> LoadedMap:
         """Return a stored map; raise `UnknownMap`. While the store is away, maps in use go on."""

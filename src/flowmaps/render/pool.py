@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +17,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from flowmaps.errors import (
+    ConfigurationError,
     DatabaseUnavailable,
     FlowMapsError,
     Forbidden,
@@ -27,6 +29,7 @@ from flowmaps.errors import (
     RenderQueueFull,
     RenderTimeout,
 )
+from flowmaps.render.assets import list_assets
 from flowmaps.render.job import Job, Rendered
 from flowmaps.settings import RenderSettings
 
@@ -137,10 +140,17 @@ class RenderPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._in_flight = 0
         self._processes: dict[int, _Process] = {}
+        self.assets: Mapping[str, str] = {}
 
     async def __aenter__(self) -> Self:
+        self.assets = list_assets(self._settings.asset_directory)
         started = await asyncio.gather(*(_Process.start(self._settings) for _ in range(self._settings.workers)))
         self._processes = dict(enumerate(started))
+        if self._settings.fallback_font not in self.fonts:
+            await asyncio.gather(*(process.stop() for process in started))
+            raise ConfigurationError(
+                f"FLOWMAPS_RENDER_FALLBACK_FONT: there is no font face {self._settings.fallback_font!r} here"
+            )
         self._tasks = [asyncio.create_task(self._work(number, process)) for number, process in enumerate(started)]
         return self
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer
+from flowmaps.cartocss import CartoError, MapLayer, build_map, compile_layer, relative_names
 from flowmaps.cartocss.style import LayerStyle, Rule, Style
 
 
@@ -34,7 +34,7 @@ def rules_of(style: Style) -> list[str]:
 
 
 def pts(css: str, *, layer_id: str = "pts", version: str = "3.0.12") -> LayerStyle:
-    return compile_layer(css, layer_id=layer_id, classes=["pts"], version=version)
+    return compile_layer(css, layer_id=layer_id, classes=["pts"], version=version, resources=relative_names)
 
 
 def only(css: str, *, layer_id: str = "pts", version: str = "3.0.12") -> list[str]:
@@ -353,10 +353,10 @@ def test_no_text_adds_elements_or_attributes() -> None:
 
 def test_an_explosion_of_rules_is_refused_quickly() -> None:
     css = "#pts{" + "".join(f"[f{n}=1]{{{name}:1;}}" for n, name in enumerate(_NUMERIC)) + "}"
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CartoError, match="elements_per_attachment"):
         pts(css)
-    assert time.monotonic() - start < 5  # the limit of the compiler itself; it takes about 0.1 s
+    assert time.process_time() - start < 0.5
 
 
 _NUMERIC = [
