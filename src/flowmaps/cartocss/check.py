@@ -152,6 +152,8 @@ class Checker:
                 raise BadValue
             number = round_half_up(number)
         if known.css == "buffer-size":
+            if number < 0:
+                raise BadValue("Invalid value for buffer-size, it must be 0 or more")
             if number > MAX_BUFFER_PX:
                 self.warnings.append(f"buffer-size is cut to {MAX_BUFFER_PX}")
             return round_half_up(min(number, MAX_BUFFER_PX))

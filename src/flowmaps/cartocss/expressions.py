@@ -20,7 +20,7 @@ MAX_DEPTH: Final = 64
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d*\.?\d+(?:[eE][-+]?\d+)?(?!\.))|(?P<string>'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
-    r"|(?P<field>\[[^\]]+\])|(?P<variable>@[A-Za-z_]\w*)|(?P<word>[A-Za-z_]\w*)"
+    r"|(?P<field>\[[^\]]+\])|(?P<variable>@[A-Za-z_][A-Za-z0-9_]*(?!\w))|(?P<word>[A-Za-z_][A-Za-z0-9_]*(?!\w))"
     r"|(?P<op>\.match|\.replace|!=|<>|<=|>=|&&|\|\||[-+*/%=<>!(),]))",
     re.DOTALL,
 )
@@ -96,7 +96,10 @@ def is_expression(text: str) -> bool:
 
 def compile_expression(text: str) -> Compiled:
     """Return a function from a feature's fields to the value of *text*; raise `NotAnExpression`."""
-    parser = _Parser(list(_tokens(text)))
+    tokens = list(_tokens(text))
+    if len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text not in (text, *_WORDS):
+        raise NotAnExpression("a word alone is text only where no blank is beside it")
+    parser = _Parser(tokens)
     result = parser.logical()
     if parser.peek() is not None:
         raise NotAnExpression(text)
