@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import math
 import random
 import tempfile
 import threading
@@ -35,6 +36,22 @@ TILES = 600
 CONNECTIONS = 4
 ZOOMS = (8, 9, 10, 11)
 TOPIC = "bench.places.datapoint"
+TORQUE = {
+    "version": "1.5.0",
+    "layers": [
+        {
+            "type": "torque",
+            "options": {
+                "sql": "select *, hashtext(identifier) % 100 as moment from datapoint",
+                "cartocss": (
+                    "Map { -torque-frame-count: 64; -torque-resolution: 2; -torque-time-attribute: moment; "
+                    "-torque-aggregation-function: 'count(*)'; } #l { marker-width: 3; marker-fill: #e08214; }"
+                ),
+                "cartocss_version": "2.3.0",
+            },
+        }
+    ],
+}
 
 
 def run(report: Report) -> None:
@@ -43,7 +60,7 @@ def run(report: Report) -> None:
         records = [record for topic, record in read_records() if topic == TENANTS[0].topic]
         _measure_visible(report, deployment)
         deployment.push_and_wait(TOPIC, records)
-        tiles = _tiles_with_points(records)
+        tiles = tiles_with_points(records)
         conninfo = deployment.tenant(TOPIC).conninfo_reader
         created = deployment.create_map(TOPIC, sample_map())
         base = f"/layergroup/{created['layergroupid']}"
@@ -57,10 +74,38 @@ def run(report: Report) -> None:
             ("vector tile", "{z}/{x}/{y}.mvt", "bare ST_AsMVT query", bare_mvt),
         ):
             paths = [f"{base}/{path.format(z=tile.z, x=tile.x, y=tile.y)}" for tile in tiles]
-            per_second, p95 = _load(deployment.url, paths)
+            per_second, p95 = load(deployment.url, paths)
             report.add(f"{name} through nginx", per_second, "tiles/s", limit=limit, ratio=per_second / rate)
             report.add(f"{name} through nginx, p95", p95 * 1000, "ms")
-        report.add("memory of serve and its workers", _memory_mib(deployment.serves[0].pid), "MiB")
+        _measure_other(report, deployment, base, tiles)
+        report.add("memory of serve and its workers", memory_mib(deployment.serves[0].pid), "MiB")
+
+
+def _measure_other(report: Report, deployment: Deployment, base: str, tiles: Sequence[TileCoord]) -> None:
+    """Measure torque tiles and static maps, one request at a time over each connection."""
+    torque = deployment.create_map(TOPIC, TORQUE)["layergroupid"]
+    few = tiles[:100]
+    for name, paths in (
+        ("torque data", [f"/layergroup/{torque}/0/{t.z}/{t.x}/{t.y}.torque.json" for t in few]),
+        ("torque image", [f"/layergroup/{torque}/0/{t.z}/{t.x}/{t.y}.torque.png" for t in few]),
+        ("static map 800 by 600", [_static(base, tile) for tile in few[:40]]),
+    ):
+        per_second, p95 = load(deployment.url, paths)
+        report.add(f"{name} through nginx", per_second, "answers/s")
+        report.add(f"{name} through nginx, p95", p95 * 1000, "ms")
+
+
+def _static(base: str, tile: TileCoord) -> str:
+    longitude, latitude = position(tile)
+    layergroup = base.removeprefix("/layergroup/")
+    return f"/layergroup/static/center/{layergroup}/{tile.z}/{latitude:.5f}/{longitude:.5f}/800/600.png"
+
+
+def position(tile: TileCoord) -> tuple[float, float]:
+    """Return longitude and latitude of a tile's north-western corner, in degrees."""
+    side = 1 << tile.z
+    latitude = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * tile.y / side))))
+    return tile.x / side * 360 - 180, latitude
 
 
 def _measure_visible(report: Report, deployment: Deployment) -> None:
@@ -86,11 +131,14 @@ def _is_visible(deployment: Deployment, topic: str, identifier: str) -> bool:
     return any(values["identifier"] == identifier for values in grid["data"].values())
 
 
-def _tiles_with_points(records: Sequence[dict[str, Any]]) -> list[TileCoord]:
+def tiles_with_points(
+    records: Sequence[dict[str, Any]], count: int = TILES, zooms: Sequence[int] = ZOOMS
+) -> list[TileCoord]:
+    """Return *count* distinct tiles, each with at least one of the places."""
     chosen: dict[TileCoord, None] = {}
     randomness = random.Random(1)
-    while len(chosen) < TILES:
-        record, zoom = randomness.choice(records), randomness.choice(ZOOMS)
+    while len(chosen) < count:
+        record, zoom = randomness.choice(records), randomness.choice(zooms)
         x, y = mercator(record["longitude"], record["latitude"])
         side = 2 * WORLD / (1 << zoom)
         chosen[TileCoord(zoom, int((x + WORLD) / side), int((WORLD - y) / side))] = None
@@ -135,7 +183,7 @@ async def _bare_mvt(conninfo: str, tiles: Sequence[TileCoord]) -> float:
         return len(tiles) / (time.perf_counter() - started)
 
 
-def _load(url: str, paths: Sequence[str]) -> tuple[float, float]:
+def load(url: str, paths: Sequence[str]) -> tuple[float, float]:
     """Ask for every path once, over a few connections; return answers per second and the 95th percentile."""
     address = urlsplit(url)
     waiting, times, failures = list(paths), list[float](), list[str]()
@@ -168,7 +216,7 @@ def _load(url: str, paths: Sequence[str]) -> tuple[float, float]:
     return len(times) / taken, percentile(times, 95)
 
 
-def _memory_mib(pid: int) -> float:
+def memory_mib(pid: int) -> float:
     """Return the resident memory of a process and all below it."""
     total = 0
     for process in (pid, *(child for child, _ in descendants(pid))):

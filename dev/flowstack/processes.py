@@ -104,17 +104,28 @@ class Server:
         if self._process is None:
             return
         process, self._process = self._process, None
-        # The process leads a group of its own: a script that started the real server is in it with that.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # The process leads a group of its own: a script that started the real server is in it with that, and may end
+        # before it.
+        _signal_group(process.pid, number)
+        deadline = time.monotonic() + STOP_SECONDS
+        while process.poll() is None or _signal_group(process.pid, 0):
+            if time.monotonic() > deadline:
+                _signal_group(process.pid, signal.SIGKILL)
+                process.wait()
+                return
+            time.sleep(0.02)
 
     def _tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to a group of processes; return whether any is left. Signal 0 only asks."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def unprivileged() -> pwd.struct_passwd | None:
