@@ -72,7 +72,7 @@ def test_a_bad_map_is_refused_and_the_member_is_named(
 ) -> None:
     answer = deployment.post_map(topic, document)
     # What does not exist is 404, as clients of Windshaft know it; a column that does not is 400, as they know that.
-    assert answer.status_code == (404 if "relation" in answer.text else 400), answer.text
+    assert answer.status_code == (404 if 'relation "' in answer.json()["errors"][0] else 400), answer.text
     body = answer.json()
     assert message in body["errors"][0]
     context = body["errors_with_context"][0]
