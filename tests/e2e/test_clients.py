@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -16,26 +15,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
+from flowstack.browser import chromium
 from flowstack.nginx import Nginx
 from flowstack.npm import node_modules
 from flowstack.postgres import Postgres
 from maps_fixtures import MapsServer, layer, maps_server
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # WebGL without a graphics card.
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-)
 SQL = "select identifier, the_geom_webmercator, 1 as n from datapoint"
 RED = "#l { marker-width: 30; marker-fill: #ff0000; marker-line-width: 0; marker-allow-overlap: true; }"
 AMSTERDAM, ACCRA = (4.9, 52.37), (-0.19, 5.56)
@@ -160,13 +147,8 @@ def front(postgres: Postgres) -> Iterator[Front]:
 
 @pytest.fixture
 async def webgl() -> AsyncIterator[Browser]:
-    """The system's Chromium with WebGL in software."""
-    program = shutil.which("chromium")
-    assert program, "chromium is missing: python -m flowstack install"
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+    async with chromium(webgl=True) as running:
         yield running
-        await running.close()
 
 
 @pytest.fixture
