@@ -1,4 +1,4 @@
-"""Memory of `serve` and its workers over 100,000 tiles of many maps."""
+"""Memory of `serve` and its workers over 100,000 tiles of ten maps, which every worker keeps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from flowstack.stack import Stack
 
 TILES = 100_000
 STEP = 20_000
-MAPS = 40
+MAPS = 10
 ZOOM = 9
 """Its 262,144 tiles are mostly sea: what grows is not what is drawn but what is kept."""
 
 
 def run(report: Report) -> None:
-    """Ask for distinct tiles of forty maps, and look at the memory now and then."""
+    """Ask for distinct tiles of ten maps, and look at the memory now and then."""
     with Stack() as stack, deployed(stack, Path(tempfile.mkdtemp(dir=stack.folder)), prefix="bench.") as deployment:
         deployment.push_and_wait(TOPIC, [record for topic, record in read_records() if topic == TENANTS[0].topic])
         maps = [
