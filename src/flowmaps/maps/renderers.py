@@ -89,17 +89,22 @@ async def renderer_of(  # noqa: PLR0917
             return await _blend(services, topic, prepared, layers, wanted)
 
 
-async def plan_of(
-    services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer], tile_format: str
+async def plan_of(  # noqa: PLR0917
+    services: Services,
+    topic: str,
+    prepared: PreparedMap,
+    layers: Sequence[Layer],
+    tile_format: str,
+    zoom: int | None = None,
 ) -> MapPlan:
-    """Return Mapnik's map of *layers*, made once for each selection, format and connection."""
+    """Return Mapnik's map of *layers*, made once for each selection, format and connection; and *zoom* where given."""
     tenant = await services.tenants.tenant(topic)
     conninfo = tenant.conninfo_reader
-    key = (tuple(layer.index for layer in layers), tile_format, conninfo)
+    key = (tuple(layer.index for layer in layers), tile_format, conninfo, zoom)
     plan = prepared.plans.get(key)
     if plan is None:
         plan = plan_map(
-            prepared.planned(layers),
+            prepared.planned(layers, zoom),
             conninfo=conninfo,
             buffer_px=prepared.config.buffer_px(tile_format, services.settings.render.buffer_size_px),
             features_per_tile=services.settings.limit.features_per_tile,
@@ -125,7 +130,12 @@ async def _mapnik(
         fields = tuple(name for name in layers[0].interactivity if name in columns)
     # A layer that is selected twice is painted once: nothing but its transparency could tell.
     distinct = list(dict.fromkeys(layers))
-    plan = await plan_of(services, topic, prepared, distinct, wanted.name)
+    # Mapnik is told the zoom while it draws an image, but takes no variables for a grid: that needs a map per zoom.
+    per_zoom = wanted.family == "grid" and prepared.layers[layers[0].index].varies_with_zoom
+
+    async def plan(tile: TileCoord) -> MapPlan:
+        return await plan_of(services, topic, prepared, distinct, wanted.name, tile.z if per_zoom else None)
+
     return MapnikRenderer(services.blocks, plan, services.settings.render.png_options, fields)
 
 
