@@ -30,7 +30,7 @@ def first_row_px(grid: dict[str, Any]) -> int:
     """Return how much of a grid's first row is covered, in tile pixels."""
     codes = [ord(character) for character in grid["grid"][0]]
     numbers = [code - (code >= 93) - (code >= 35) - 32 for code in codes]
-    return 4 * sum(grid["keys"][number] != "" for number in numbers)
+    return 4 * sum(1 for number in numbers if grid["keys"][number])
 
 
 def properties(server: MapsServer, created: dict[str, Any], path: str) -> list[dict[str, Any]]:
