@@ -216,6 +216,7 @@ class RenderSettings(Group):
         None, description="Directory of the pictures that styles may use as markers, shields and patterns."
     )
     memory_mib: int = Field(1024, ge=128, description="Address space limit of a worker above its start, in MiB.")
+    geojson_buffer_size_px: int = Field(16, ge=0, le=256, description="Buffer around a GeoJSON tile, in tile pixels.")
     variables: dict[str, str | bool | int | float] = Field(
         default_factory=dict,
         description='Render variables, JSON `{"NAME": value}` of texts, numbers and booleans: `!@NAME!` in SQL, '

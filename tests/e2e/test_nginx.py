@@ -103,10 +103,11 @@ def test_a_body_of_chunks_beyond_the_limit_is_refused(deployment: Deployment) ->
     assert answer.status_code == 413
 
 
-def test_grids_are_compressed_and_images_are_not(deployment: Deployment, map_id: str) -> None:
-    grid = deployment.get(f"/layergroup/{map_id}/0/0/0/0.grid.json", **{"Accept-Encoding": "gzip"})
-    assert grid.headers["content-encoding"] == "gzip"
-    assert "Accept-Encoding" in grid.headers["vary"]
+def test_grids_and_geojson_are_compressed_and_images_are_not(deployment: Deployment, map_id: str) -> None:
+    for name in ("grid.json", "geojson"):
+        text = deployment.get(f"/layergroup/{map_id}/0/0/0/0.{name}", **{"Accept-Encoding": "gzip"})
+        assert text.headers["content-encoding"] == "gzip"
+        assert "Accept-Encoding" in text.headers["vary"]
     png = deployment.get(f"/layergroup/{map_id}/0/0/0.png", **{"Accept-Encoding": "gzip"})
     assert "content-encoding" not in png.headers
 

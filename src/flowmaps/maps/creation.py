@@ -212,6 +212,7 @@ def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequenc
     known = {column.name for column in columns}
     wanted: list[tuple[str, str]] = [(layer.geom_column, "geom_column")]
     wanted += [(name, "interactivity") for name in layer.interactivity]
+    wanted += [(name, "columns") for name in layer.columns]
     for name, option in wanted:
         if name not in known:
             text = f'{_prefix(item)}column "{name}" does not exist'

@@ -116,6 +116,12 @@ class PreparedMap:
             self._known.clear()
         self._known[key] = (until, value)
 
+    def buffer_px(self, layers: Sequence[Layer], tile_format: str, default: int) -> float:
+        """Return the buffer in tile pixels: of the last style that has one, else of the map, else *default*."""
+        styles = [style for layer in layers if (style := self.layers[layer.index].style) is not None]
+        declared = [style.map_properties["buffer-size"] for style in styles if "buffer-size" in style.map_properties]
+        return float(declared[-1]) if declared else self.config.buffer_px(tile_format, default)
+
     def planned(self, layers: Sequence[Layer], zoom: int | None = None) -> list[PlannedLayer]:
         """Return what Mapnik draws for *layers*, which all have a style; with *zoom* it need not be told that one."""
         planned = []

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, sql
 
 from flowmaps.render.contract import Tile, TileRequest
 from flowmaps.render.describe import Column
-from flowmaps.tile import TILE_PX, WORLD, TileCoord
+from flowmaps.tile import TILE_PX, WORLD, Bounds, TileCoord
 
 _TYPES = frozenset((16, 20, 21, 23, 25, 700, 701, 1042, 1043, 1700, 705))
 """bool, int8, int2, int4, text, float4, float8, bpchar, varchar, numeric and untyped literals."""
@@ -87,8 +87,6 @@ def _statement(  # noqa: PLR0917
     layer: VectorLayer, tile: TileCoord, extent: int, simplify_extent: int, buffer_px: int, features_per_tile: int
 ) -> sql.Composed:
     side = 2 * WORLD / (1 << tile.z)
-    grown = buffer_px * side / TILE_PX
-    xmin, ymin, xmax, ymax = tile.bounds
     geom = sql.SQL("cdbq.{}").format(sql.Identifier(layer.geom_column))
     in_metres = geom if layer.srid == 3857 else sql.SQL("st_transform({}, 3857)").format(geom)
     drawn: sql.Composable = in_metres
@@ -98,14 +96,6 @@ def _statement(  # noqa: PLR0917
             "st_simplify(st_removerepeatedpoints({geom}, {tolerance}), {tolerance}, true) end"
         ).format(geom=in_metres, tolerance=sql.Literal(side / (2 * simplify_extent)))
     columns = [sql.SQL(", cdbq.{}").format(sql.Identifier(name)) for name in layer.columns if name != layer.geom_column]
-    # In degrees there is nothing beyond the edges of the world.
-    reach = WORLD if layer.srid != 3857 else float("inf")
-    grown_box = (
-        max(-reach, xmin - grown),
-        max(-reach, ymin - grown),
-        min(reach, xmax + grown),
-        min(reach, ymax + grown),
-    )
     # Literals and not parameters: a percent sign in a column's name or in the map's SQL is then nothing special.
     return sql.SQL(
         """
@@ -121,15 +111,25 @@ def _statement(  # noqa: PLR0917
         """
     ).format(
         drawn=drawn,
-        box=_numbers(xmin, ymin, xmax, ymax),
+        box=_numbers(*tile.bounds),
         extent=sql.Literal(extent),
         buffer=sql.Literal(round(buffer_px * extent / TILE_PX)),
         columns=sql.SQL("").join(columns),
         query=sql.SQL(layer.query),
         geom=geom,
-        envelope=_envelope(grown_box, layer.srid),
+        envelope=_envelope(reached_box(tile, buffer_px, layer.srid), layer.srid),
         limit=sql.Literal(features_per_tile),
         name=sql.Literal(layer.name),
+    )
+
+
+def reached_box(tile: TileCoord, buffer_px: float, srid: int) -> Bounds:
+    """Return the tile with its buffer, in metres; outside of EPSG:3857 there is nothing beyond the world's edges."""
+    grown = buffer_px * 2 * WORLD / (1 << tile.z) / TILE_PX
+    reach = WORLD if srid != 3857 else float("inf")
+    xmin, ymin, xmax, ymax = tile.bounds
+    return Bounds(
+        max(-reach, xmin - grown), max(-reach, ymin - grown), min(reach, xmax + grown), min(reach, ymax + grown)
     )
 
 
