@@ -228,6 +228,15 @@ def test_a_tile_has_no_more_features_than_the_limit(server: MapsServer) -> None:
     assert len(collection(server, created, "0/0/0.geojson")) == MOST
 
 
+def test_a_tile_is_no_larger_than_fits_in_memory(server: MapsServer) -> None:
+    long = "(select string_agg(md5(part::text), '') from generate_series(1, 100000) as part)"
+    sql = f"{shape('POINT(0 0)', long=long)} from generate_series(1, 30)"
+    created = server.create(layer(sql, RED, columns=["long"]))
+    answer = server.get(created, "0/0/0.geojson")
+    assert answer.status_code == 400
+    assert "bytes or more, the limit is 67108864" in answer.json()["errors"][0]
+
+
 def test_a_query_that_takes_too_long_is_503(server: MapsServer) -> None:
     slow = "(select count(*) from generate_series(1, case when !@zoom! = '0' then 1 else 2000000000 end))"
     created = server.create(layer(shape("POINT(0 0)", n=slow), RED, columns=["n"]))

@@ -22,6 +22,8 @@ from flowmaps.render.vector import reached_box
 from flowmaps.tile import TILE_PX, WORLD, TileCoord
 
 LARGEST_BUFFER_PX = 256
+MOST_BYTES = 64 * 1024 * 1024
+"""A tile is made in memory, and a text of PostgreSQL may have sixteen times as much."""
 SIMPLIFIED_TO = 20
 """Shapes are simplified by this part of a pixel."""
 DETAILED_ZOOM = 18
@@ -31,6 +33,7 @@ _NUMBERS = frozenset((700, 701, 1700))
 _FIRST_OWN_TYPE = 16_384
 """Types from here on were added to PostgreSQL; PostGIS would show a geometry as an object of its own."""
 _TRANSFORM_FAILED = "22023"
+_LIMIT_EXCEEDED = "54000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,20 @@ class GeoJSONRenderer:
 
     async def render(self, request: TileRequest) -> Tile:
         parts: list[str] = []
+        size = 0
         async with self.connect() as conn:
             for layer in await self.sources(conn, request.tile):
                 area = await _area(conn, layer.srid, request.tile, self.buffer_px)
                 statement = _statement(layer, area, names_layer=self.names_layers, most=self.features_per_tile)
                 row = await (await conn.execute(statement, prepare=False)).fetchone()
-                if row is not None and row[0]:
-                    parts.append(row[0])
+                if row is None or not row[1]:
+                    continue
+                part, length = row
+                size += length
+                if part is None or size > MOST_BYTES:
+                    text = f"the tile has {size} bytes or more, the limit is {MOST_BYTES}"
+                    raise InvalidSQL(text, sqlstate=_LIMIT_EXCEEDED)
+                parts.append(part)
         body = '{"type":"FeatureCollection","features":[' + ",".join(parts) + "]}"
         return Tile(body.encode(), request.format.content_type)
 
@@ -120,7 +130,9 @@ async def _area(conn: AsyncConnection[Any], srid: int, tile: TileCoord, buffer_p
 
 
 def _statement(layer: GeoJSONLayer, area: Area, *, names_layer: bool, most: int) -> sql.Composed:
-    """Return the query for the layer's features as one text, with commas between them; null where there is none.
+    """Return the query for the layer's features as one text, with commas between them, and its length in bytes.
+
+    Both are null where there is none, and the text where it is too long.
 
     A part that simplification leaves nothing of becomes its box, so that small things do not vanish. Parts outside are
     left out, and so are surfaces in space and shapes with coordinates that are no numbers, which GeoJSON does not know.
@@ -129,8 +141,7 @@ def _statement(layer: GeoJSONLayer, area: Area, *, names_layer: bool, most: int)
     member = f',"layer":{json.dumps(layer.name)}' if names_layer else ""
     return sql.SQL(
         """
-        select string_agg({start} || shape || ',"properties":' || properties || '}}', ',')
-        from (
+        with features as (
             select {properties} as properties, case when geometrytype({geom}) = 'POINT' then
                 -- Nothing of it can be cut or simplified: three times as fast.
                 st_asgeojson(st_force2d({geom}), {decimals}, 0)
@@ -151,10 +162,15 @@ def _statement(layer: GeoJSONLayer, area: Area, *, names_layer: bool, most: int)
             from {query}
             where {geom} && {box}
             limit {most}
-        ) as features
-        where shape !~* 'nan|inf'
+        ), tile as (
+            select string_agg({start} || shape || ',"properties":' || properties || '}}', ',') as body
+            from features
+            where shape !~* 'nan|inf'
+        )
+        select case when octet_length(body) <= {most_bytes} then body end, octet_length(body) from tile
         """
     ).format(
+        most_bytes=sql.Literal(MOST_BYTES),
         start=sql.Literal(f'{{"type":"Feature"{member},"geometry":'),
         decimals=sql.Literal(area.decimals),
         properties=_properties(layer),
