@@ -1,6 +1,10 @@
 """The front door: what nginx lets in, what it adds, and what it writes down. Source: Maps API contract, section 7.2."""
 
+import base64
 import json
+import lzma
+import random
+import string
 import time
 
 import pytest
@@ -71,6 +75,24 @@ def test_plain_requests_behind_a_load_balancer_are_sent_to_https(deployment: Dep
         assert answer.status_code == 301
         assert answer.headers["location"] == f"https://maps.example{path}"
     assert deployment.get("/healthz", **{"X-Forwarded-Proto": "https"}).status_code == 200
+
+
+def test_a_long_map_in_a_compressed_address_passes(deployment: Deployment) -> None:
+    topic = deployment.new_topic()
+    deployment.push_and_wait(topic, [record("p", 1, 1)])
+    noise = "".join(random.Random(7).choices(string.ascii_letters, k=24_000))
+    document = map_of()
+    document["layers"][0]["options"]["sql"] += f" -- {noise}"
+    stream = lzma.compress(json.dumps({"config": json.dumps(document)}).encode(), format=lzma.FORMAT_ALONE)
+    parameter = base64.b64encode(bytes(byte ^ 0x80 for byte in stream)).decode()
+    answer = deployment.client.get(
+        f"{deployment.url}/create-map",
+        params={"topic": topic, "lzma": parameter},
+        headers={"Authorization": f"Bearer {deployment.token}"},
+    )
+    assert 24_000 < len(answer.url.query) < 32_000
+    assert answer.json()["layergroupid"] == deployment.create_map(topic, document)["layergroupid"]
+    assert parameter[:100] not in deployment.front.access_log.read_text()
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/create-map/x", "/docs", "/../metrics", "/layergroup", "/auth"])
