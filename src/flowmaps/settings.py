@@ -7,7 +7,9 @@ The environment wins over a ``.env`` file. Names of the system that Flow Maps re
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +30,12 @@ from pydantic import (
 from flowmaps.errors import ConfigurationError
 
 PREFIX = "FLOWMAPS_"
+BUILT_IN_VARIABLES = ("zoom", "zoom_level", "x", "y", "bbox")
+"""Render variables that say what is being drawn; the operator's have other names."""
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_MOST_VARIABLE_CHARS = 1000
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""What XML, and so Mapnik, cannot hold."""
 
 
 def _words(value: object) -> object:
@@ -211,6 +219,27 @@ class RenderSettings(Group):
         None, description="Directory of the pictures that styles may use as markers, shields and patterns."
     )
     memory_mib: int = Field(1024, ge=128, description="Address space limit of a worker above its start, in MiB.")
+    geojson_buffer_size_px: int = Field(16, ge=0, le=256, description="Buffer around a GeoJSON tile, in tile pixels.")
+    variables: dict[str, str | bool | int | float] = Field(
+        default_factory=dict,
+        description='Render variables, JSON `{"NAME": value}` of texts, numbers and booleans: `!@NAME!` in SQL, '
+        "`'@NAME'` in CartoCSS.",
+    )
+
+    @field_validator("variables")
+    @classmethod
+    def _usable_variables(cls, value: dict[str, str | bool | int | float]) -> dict[str, str | bool | int | float]:
+        for name, content in value.items():
+            if not _VARIABLE_NAME.fullmatch(name):
+                raise ValueError(f"{name[:80]!r} is no name of a variable: letters, digits and _, at most 63 of them")
+            if name in BUILT_IN_VARIABLES:
+                raise ValueError(f"the variable {name} is set while drawing and cannot be set here")
+            if isinstance(content, float) and not math.isfinite(content):
+                raise ValueError(f"the variable {name} is no finite number")
+            if _NO_TEXT.search(str(content)) or len(str(content)) > _MOST_VARIABLE_CHARS:
+                text = f"characters that are no text, or more than {_MOST_VARIABLE_CHARS} of them"
+                raise ValueError(f"the variable {name} holds {text}")
+        return value
 
 
 class ServeSettings(Group):
@@ -322,7 +351,7 @@ ALIASES: dict[str, str] = {
 }
 """Names of the replaced system; `POD_NAME` and `POD_NAMESPACE` together make the Kafka client id."""
 
-JSON_SETTINGS = frozenset({"FLOWMAPS_TENANT_SERVERS", "FLOWMAPS_TENANT_READERS"})
+JSON_SETTINGS = frozenset({"FLOWMAPS_TENANT_SERVERS", "FLOWMAPS_TENANT_READERS", "FLOWMAPS_RENDER_VARIABLES"})
 
 
 def setting_names() -> dict[str, tuple[str, str]]:

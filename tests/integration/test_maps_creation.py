@@ -1,6 +1,8 @@
 """Creation of maps over HTTP: what is accepted, what is refused and how, and what a client is told."""
 
+import base64
 import json
+import lzma
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -135,6 +137,43 @@ def test_creation_by_address_is_authorised_like_any_other(maps: MapsServer) -> N
     refused = maps.client.get(url, params={**query, "config": "[]", "callback": "f"}, headers=maps.authorization)
     assert refused.status_code == 200
     assert "Missing layers array from layergroup config" in refused.text
+
+
+def compressed(text: str) -> str:
+    """Return the parameter lzma as carto.js writes it: a MapConfig as text in an object, 128 added to signed bytes."""
+    stream = lzma.compress(json.dumps({"config": text}).encode(), format=lzma.FORMAT_ALONE)
+    return base64.b64encode(bytes(byte ^ 0x80 for byte in stream)).decode()
+
+
+def test_creation_by_a_compressed_address_makes_the_same_map(maps: MapsServer) -> None:
+    document = {"version": "1.8.0", "layers": [layer(POINTS)]}
+    url, query = f"{maps.url}/create-map", {"topic": maps.topic, "lzma": compressed(json.dumps(document))}
+    assert maps.client.get(url, params=query).status_code == 401
+    answer = maps.client.get(url, params={**query, "callback": "made"}, headers=maps.authorization)
+    token = maps.post(document).json()["layergroupid"]
+    assert answer.text.startswith("/**/ typeof made === 'function' && made({")
+    assert f'"layergroupid":"{token}"' in answer.text
+    assert maps.client.get(url, params=query, headers=maps.authorization).json()["layergroupid"] == token
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "part"),
+    [
+        ({"lzma": "***"}, 400, "Invalid lzma parameter: it is not Base64"),
+        ({"lzma": compressed("{}")[:-8]}, 400, "Invalid lzma parameter: the LZMA stream ends too early"),
+        ({"lzma": compressed("{}"), "config": "{}"}, 400, "config and lzma exclude each other"),
+        ({"lzma": compressed("{")}, 400, "SyntaxError: the config is not JSON"),
+        ({"lzma": compressed("{}")}, 400, "Missing layers array from layergroup config"),
+        ({"lzma": compressed("0" * 20_000_000)}, 413, "the text in lzma has more than 1048576 bytes"),
+    ],
+)
+def test_compressed_addresses_that_are_no_map_are_refused(
+    maps: MapsServer, query: dict[str, str], status: int, part: str
+) -> None:
+    answer = maps.client.get(
+        f"{maps.url}/create-map", params={"topic": maps.topic, **query}, headers=maps.authorization
+    )
+    assert (answer.status_code, part in answer.json()["errors"][0]) == (status, True), answer.text
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,21 @@ SEGMENT = st.one_of(
 )
 LAST = st.one_of(
     st.sampled_from(
-        ["0.png", "0@2x.png", "0.grid.json", "0.mvt", "0.torque.json", "0.torque.png", "0.webp", "0", "a", "0.json"]
+        [
+            "0.png",
+            "0@2x.png",
+            "0.grid.json",
+            "0.mvt",
+            "0.geojson",
+            "0.torque.json",
+            "0.torque.png",
+            "0.webp",
+            "0",
+            "a",
+            "0.json",
+        ]
     ),
-    st.tuples(SEGMENT, st.sampled_from(["png", "mvt", "jpg", "x", "", "grid.json"])).map(".".join),
+    st.tuples(SEGMENT, st.sampled_from(["png", "mvt", "geojson", "jpg", "x", "", "grid.json"])).map(".".join),
 )
 
 

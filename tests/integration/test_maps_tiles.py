@@ -164,7 +164,6 @@ def test_wrong_selectors_are_said_to_be_so(
         ("0/0/0.gif", 400, "Unsupported format gif"),
         ("0/0/0/0.grid_invalid.json", 400, "Unsupported format grid_invalid.json"),
         ("0/0/0/0.torque.json", 400, "Unsupported format torque.json"),
-        ("0/0/0/0.geojson", 400, "Unsupported format geojson"),
         ("a/0/0.png", 400, "Invalid zoom value (a). It should be an integer number greather than or equal to 0"),
         (
             "0/a/0/0.grid.json",

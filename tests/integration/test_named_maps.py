@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import copy
 import io
 import json
+import lzma
 import random
 import secrets
 import threading
@@ -296,6 +298,10 @@ def test_jsonp_makes_the_map_for_pages_that_load_scripts(client: Client) -> None
     assert answer.text.startswith(prefix)
     created = json.loads(answer.text[len(prefix) : -2])
     assert created["layergroupid"] == client.instance(name, {"survey": "s2"})["layergroupid"]
+    stream = lzma.compress(json.dumps({"config": config}).encode(), format=lzma.FORMAT_ALONE)
+    parameter = base64.b64encode(bytes(byte ^ 0x80 for byte in stream)).decode()
+    same = client.ask("GET", f"/{name}/jsonp", token=False, callback="shown", lzma=parameter)
+    assert same.text == answer.text
     without = client.ask("GET", f"/{name}/jsonp", token=False)
     assert (without.status_code, without.json()["errors"]) == (
         400, ["callback parameter should be present and be a function name"]

@@ -1,13 +1,23 @@
 """A map's SQL: what is let through, what its tokens become, and where an error lies."""
 
 import contextlib
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowmaps.errors import InvalidSQL, Position
-from flowmaps.mapsql import TokenValues, original_offset, position_of, subquery, substitute_tokens, vet, vet_expression
+from flowmaps.mapsql import (
+    TokenValues,
+    original_offset,
+    position_of,
+    subquery,
+    substitute_tokens,
+    substitute_variables,
+    vet,
+    vet_expression,
+)
 from flowmaps.tile import TileCoord
 
 WORLD = TokenValues.of_tile(TileCoord(0, 0, 0), srid=3857)
@@ -146,3 +156,46 @@ def test_lines_and_columns_count_from_one() -> None:
 
 def test_a_comment_at_the_end_does_not_swallow_the_parenthesis() -> None:
     assert subquery("select 1 -- x") == "(select 1 -- x\n) AS cdbq"
+
+
+VARIABLES = TokenValues.of_tile(
+    TileCoord(3, 5, 2), srid=3857, variables={"T": "it's \\ 100% !bbox! !@N!", "N": 7, "B": True}
+)
+
+
+def test_variables_are_literals_and_unknown_ones_null() -> None:
+    assert substitute_tokens("!@N! !@B! !@zoom! !@zoom_level! !@x! !@y! !@other! !N!", VARIABLES) == (
+        "'7' 'true' '3' '3' '5' '2' NULL NULL"
+    )
+    side = 2 * 20037508.342789244 / 8
+    box = json.loads(substitute_tokens("!@bbox!", VARIABLES).strip("'"))
+    assert box == pytest.approx([side, side, 2 * side, 2 * side])
+
+
+def test_no_value_ends_its_literal_or_is_read_as_a_token() -> None:
+    filled = substitute_tokens("select !@T!", VARIABLES)
+    assert filled == r"select E'it''s \\ 100% \x21bbox\x21 \x21@N\x21'"
+    # Mapnik fills tokens in a second time; it finds none.
+    assert substitute_tokens(filled, VARIABLES) == filled
+
+
+def test_what_is_left_for_mapnik_stays() -> None:
+    assert substitute_variables("!@N! !@zoom! !bbox! !x!", {"N": 1}) == "'1' !@zoom! !bbox! !x!"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["select '!@T!'", 'select 1 as "!@T!"', "select 1 /* !@T! */", "select 1 -- !@T!", "select $$!@T!$$",
+     "select E!@T!", "select !@T!x", "select $a$ ' !@T! $a$", "select U&'!@T!'", "select '\né' || '!@T!'"],
+)  # fmt: skip
+def test_a_variable_inside_quotes_is_refused_with_its_place(sql: str) -> None:
+    with pytest.raises(InvalidSQL, match="is a text already") as raised:
+        vet(sql)
+    assert raised.value.position == position_of(sql, sql.index("!@T!"))
+
+
+def test_variables_stand_wherever_a_text_may() -> None:
+    sql = "select !@T!::text as é, 'é' || !@T!, f.n from t as f where n in (!@N!,!@T!) limit !@N!"
+    assert vet(sql).sql == sql
+    back = original_offset(sql, VARIABLES, substitute_tokens(sql, VARIABLES).index("from t"))
+    assert sql[back:].startswith("from t")

@@ -16,12 +16,13 @@ from flowmaps.mapconfig import MapConfig, parse_mapconfig, select_layers
 from flowmaps.maps.renderers import choose_kind
 from flowmaps.maps.static_maps import View, pixel_of, placed_tiles, view_of_bbox
 from flowmaps.render.formats import FORMATS, tile_format
+from flowmaps.render.geojson import area_of, clamped_buffer
 from flowmaps.render.pixels import tiles_of
 from flowmaps.render.plain import solid
 from flowmaps.render.remote import NotListed, RemoteImages
 from flowmaps.render.torque import Cell, data_document, frame_cells
 from flowmaps.settings import LimitSettings, ServeSettings
-from flowmaps.tile import TileCoord
+from flowmaps.tile import WORLD, TileCoord
 from maps_fixtures import remote_server
 
 
@@ -43,6 +44,10 @@ def config(*kinds: str) -> MapConfig:
         ("mapnik mapnik", None, "png", "mapnik"),
         ("mapnik mapnik", "all", "mvt", "vector"),
         ("mapnik torque", None, "mvt", "vector"),
+        ("mapnik torque", None, "geojson", "geojson"),
+        ("mapnik torque", "all", "geojson", "Unsupported format geojson"),
+        ("mapnik torque", "1", "geojson", "Unsupported format geojson"),
+        ("torque", None, "geojson", "No 'mapnik' layers in MapConfig"),
         ("mapnik torque", "all", "png", "blend"),
         ("mapnik torque", "all", "mvt", "Unsupported format mvt"),
         ("mapnik torque", "1", "png", "torque"),
@@ -298,3 +303,29 @@ async def test_an_image_is_fetched_once_for_all_who_wait_and_a_failure_is_not_ke
 
 def test_tile_bounds_are_in_metres() -> None:
     assert TileCoord(0, 0, 0).bounds == pytest.approx((-20037508.342789244,) * 2 + (20037508.342789244,) * 2)
+
+
+# --- GeoJSON
+
+
+@pytest.mark.parametrize(("wanted", "buffer_px"), [(0, 0), (256, 256), (257, 256), (1024, 256), (16.9, 16)])
+def test_the_buffer_of_geojson_has_its_bounds(wanted: float, buffer_px: int) -> None:
+    assert clamped_buffer(wanted) == buffer_px
+
+
+@pytest.mark.parametrize(
+    ("zoom", "width", "pixel", "decimals"),
+    [
+        (0, 2 * WORLD, 2 * WORLD / 256, 0),
+        (18, 2 * WORLD / (1 << 18), 2 * WORLD / 256 / (1 << 18), 2),
+        (0, 360, 360 / 256, 5),
+        (18, 360 / (1 << 18), 360 / 256 / (1 << 18), 7),
+        (30, 360 / (1 << 30), 360 / 256 / (1 << 30), 7),
+        # Feet: no fewer decimals than none.
+        (4, 2 * WORLD * 3.28 / 16, 2 * WORLD * 3.28 / 16 / 256, 0),
+    ],
+)
+def test_the_precision_of_geojson_follows_the_unit(zoom: int, width: float, pixel: float, decimals: int) -> None:
+    area = area_of(zoom, (0, 0, width, width), width)
+    assert area.pixel == pytest.approx(pixel)
+    assert area.decimals == decimals

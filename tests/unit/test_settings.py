@@ -38,6 +38,14 @@ def test_least_settings_are_enough() -> None:
         ({"FLOWMAPS_SERVE_PORT": "x", "FLOWMAPS_RENDER_QUEUE": "0"}, {"FLOWMAPS_SERVE_PORT", "FLOWMAPS_RENDER_QUEUE"}),
         ({"FLOWMAPS_NOPE": "1"}, {"FLOWMAPS_NOPE"}),
         ({"FLOWMAPS_TENANT_SERVERS": "{"}, {"FLOWMAPS_TENANT_SERVERS"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": "[1]"}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"a b": 1}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"zoom": 1}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"a": null}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"a": [1]}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"a": NaN}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"a": "\\u0000"}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
+        ({"FLOWMAPS_RENDER_VARIABLES": '{"a": "\\ud800"}'}, {"FLOWMAPS_RENDER_VARIABLES"}),
         ({"FLOWMAPS_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, {"FLOWMAPS_KAFKA"}),
         ({"FLOWMAPS_KAFKA_CERTIFICATE_FILE": "/a"}, {"FLOWMAPS_KAFKA"}),
         ({"FLOWMAPS_OIDC_ALGORITHMS": "none"}, {"FLOWMAPS_OIDC_ALGORITHMS"}),
@@ -102,3 +110,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     assert (settings.serve.port, settings.render.workers) == (4000, 7)
     with pytest.raises(ConfigurationError, match="no such file"):
         load_settings(tmp_path / "nowhere.env")
+
+
+def test_render_variables_keep_their_kinds() -> None:
+    text = '{"COLOR": "red", "LIMIT": 10, "SHARE": 0.5, "ON": true, "TEN": "10"}'
+    variables = parse_settings(LEAST | {"FLOWMAPS_RENDER_VARIABLES": text}).render.variables
+    assert [*map(repr, variables.values())] == ["'red'", "10", "0.5", "True", "'10'"]

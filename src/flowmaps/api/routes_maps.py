@@ -11,6 +11,7 @@ from starlette.responses import Response
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import json_answer, with_etag
+from flowmaps.api.lzma_query import config_parameter
 from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
 from flowmaps.api.state import state_of
 from flowmaps.errors import InvalidRequest, RequestTooLarge
@@ -23,6 +24,9 @@ NO_STORE = {"Cache-Control": "no-store"}
 LayergroupId = Annotated[str, Path(description="Token, or token:time, as creation returned it.")]
 Selector = Annotated[str, Path(description="`all`, a type, numbers or ids of layers, with commas between them.")]
 Callback = Annotated[str | None, Query(description="Name of a function that the answer calls (JSONP).")]
+Lzma = Annotated[
+    str | None, Query(description='Instead of `config`: Base64 of LZMA of `{"config": "…"}`, as carto.js sends it.')
+]
 Aggregation = Annotated[str | None, Query(description="`false`: points are never aggregated.")]
 Content = Annotated[
     Literal["raster", "vector"] | None, Query(description="Which tiles to describe; default: images where there are.")
@@ -56,10 +60,11 @@ async def create(request: Request, callback: Callback = None, aggregation: Aggre
     responses=schemas.answers(200, 400, 401, 403, 404, 413, 429, 503),
     openapi_extra=schemas.SECURED,
 )
-async def create_by_address(
+async def create_by_address(  # noqa: PLR0917
     request: Request,
     topic: Annotated[str | None, Query(description="Kafka topic, which is the tenant.")] = None,
     config: Annotated[str | None, Query(description="MapConfig as JSON.")] = None,
+    lzma: Lzma = None,
     callback: Callback = None,
     aggregation: Aggregation = None,
 ) -> Response:
@@ -67,12 +72,14 @@ async def create_by_address(
     del callback
     state = state_of(request)
     await state.verifier.verify(request.headers.get("authorization"))
-    if not config:
+    most_bytes = state.services.settings.limit.body_bytes
+    text = config_parameter(config, lzma, most_bytes=most_bytes)
+    if text is None:
         raise InvalidRequest('layergroup GET needs a "config" parameter', member="config")
-    if len(config.encode("utf-8", "replace")) > state.services.settings.limit.body_bytes:
+    if len(text.encode("utf-8", "replace")) > most_bytes:
         raise RequestTooLarge("the config is larger than a body may be")
     try:
-        document = decode_json(config)
+        document = decode_json(text)
     except ValueError as error:
         raise InvalidRequest(f"SyntaxError: the config is not JSON: {error}", member="config") from error
     return await _created(request, topic, document, aggregation)

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import CACHE_SHORT, json_answer
+from flowmaps.api.lzma_query import config_parameter
 from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
-from flowmaps.api.routes_maps import NO_STORE, Aggregation, Callback, Selector
+from flowmaps.api.routes_maps import NO_STORE, Aggregation, Callback, Lzma, Selector
 from flowmaps.api.routes_tiles import (
     ImageSegment,
     LastSegment,
@@ -177,6 +178,7 @@ async def jsonp(  # noqa: PLR0917
     template: Template,
     callback: Callback = None,
     config: Config = None,
+    lzma: Lzma = None,
     auth_token: AuthToken = None,
     aggregation: Aggregation = None,
 ) -> Response:
@@ -184,7 +186,9 @@ async def jsonp(  # noqa: PLR0917
     del auth_token
     if not callback:
         raise InvalidRequest("callback parameter should be present and be a function name", member="callback")
-    return await _instance(request, topic, template, _parameters(request, config), aggregation)
+    most_bytes = state_of(request).services.settings.limit.template_bytes
+    text = config_parameter(config, lzma, most_bytes=most_bytes)
+    return await _instance(request, topic, template, _parameters(request, text), aggregation)
 
 
 @router.api_route(

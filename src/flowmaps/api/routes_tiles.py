@@ -24,7 +24,9 @@ _LAST_SEGMENT = re.compile(r"(?P<y>[^.@]*)(?:@(?P<scale>[^.@]*)x)?\.(?P<format>[
 _IMAGE_SEGMENT = re.compile(r"(?P<height>[^.]*)\.(?P<format>[^/]+)")
 _DEGREES = re.compile(r"[-+]?[0-9]{1,3}(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,2})?")
 
-LastSegment = Annotated[str, Path(description="Row, scale and format: `3.png`, `3@2x.png`, `3.grid.json`, `3.mvt`.")]
+LastSegment = Annotated[
+    str, Path(description="Row, scale and format: `3.png`, `3@2x.png`, `3.grid.json`, `3.mvt`, `3.geojson`.")
+]
 ImageSegment = Annotated[str, Path(description="Height in pixels and format: `300.png`, `300.jpg`, `300.webp`.")]
 Width = Annotated[str, Path(description="Width in pixels.")]
 LayerQuery = Annotated[str | None, Query(description="Layers to show, as in a tile's address; default `all`.")]

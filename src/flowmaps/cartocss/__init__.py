@@ -1,9 +1,9 @@
 """Compile CartoCSS to Mapnik styles, in pure Python.
 
 `compile_layer` turns the stylesheet of one layer of a MapConfig into a `LayerStyle`, `compile_style` one stylesheet
-into the styles of its layers; `build_map` writes the XML of a whole map. `parse` returns the tree, `columns` the fields
-that a style names, `property_named` what is known of a property, and `evaluate` says directly what a stylesheet means
-for one feature. Nothing here needs Mapnik.
+into the styles of its layers; `build_map` writes the XML of a whole map. `bind_variables` fills render variables in.
+`parse` returns the tree, `columns` the fields that a style names, `property_named` what is known of a property, and
+`evaluate` says directly what a stylesheet means for one feature. Nothing here needs Mapnik.
 """
 
 from flowmaps.cartocss.check import RefusedResource, listed_assets, relative_names
@@ -14,6 +14,7 @@ from flowmaps.cartocss.source import CartoError, Limits, Message
 from flowmaps.cartocss.style import LayerStyle, Rule, Style, Symbolizer
 from flowmaps.cartocss.stylesheet import columns, parse
 from flowmaps.cartocss.torque import TorqueStyle, compile_torque
+from flowmaps.cartocss.variables import bind_variables, uses_variables
 from flowmaps.cartocss.versions import upgrade
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Style",
     "Symbolizer",
     "TorqueStyle",
+    "bind_variables",
     "build_map",
     "columns",
     "compile_layer",
@@ -43,4 +45,5 @@ __all__ = [
     "property_named",
     "relative_names",
     "upgrade",
+    "uses_variables",
 ]

@@ -153,6 +153,7 @@ def _layer(index: int, raw: Mapping[str, Any], counters: dict[str, int], limits:
         minzoom=_zoom(options.get("minzoom")),
         maxzoom=_zoom(options.get("maxzoom")),
         affected_tables=_affected_tables(options, problem),
+        columns=_columns(options, problem) if layer_type == MAPNIK else (),
     )
 
 
@@ -237,6 +238,15 @@ def _affected_tables(options: Mapping[str, Any], problem: _Problem) -> tuple[str
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise problem(f"The option affected_tables of layer {problem.index} must be a list of names", "affected_tables")
     return tuple(value)
+
+
+def _columns(options: Mapping[str, Any], problem: _Problem) -> tuple[str, ...]:
+    value = options.get("columns")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise problem(f"The option columns of layer {problem.index} must be a list of names", "columns")
+    return tuple(dict.fromkeys(value))
 
 
 def _attributes(options: Mapping[str, Any], problem: _Problem) -> AttributesOption | None:

@@ -32,7 +32,7 @@ class AttributesOption:
 class Layer:
     """One layer; *id* is the explicit id or the generated one, *options* are kept as they came.
 
-    *minzoom* and *maxzoom* are included; None is no limit.
+    *minzoom* and *maxzoom* are included; None is no limit. *columns* are properties in GeoJSON tiles.
     """
 
     index: int
@@ -52,6 +52,7 @@ class Layer:
     minzoom: float | None
     maxzoom: float | None
     affected_tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.index, self.id))

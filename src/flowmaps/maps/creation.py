@@ -24,11 +24,11 @@ from flowmaps.errors import (
 from flowmaps.mapconfig import Layer, signature
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.attributes import check_attributes
-from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer, position_in_style
+from flowmaps.maps.preparation import PreparedLayer, PreparedMap, at_layer, position_in_style
 from flowmaps.maps.renderers import renderer_of, times_of
 from flowmaps.maps.resolution import resolve
 from flowmaps.maps.services import TEMPLATE_MEMBER, Services
-from flowmaps.mapsql import TokenValues, original_offset, position_of
+from flowmaps.mapsql import original_offset, position_of
 from flowmaps.mapstore import NamedMap, StoredMap
 from flowmaps.render import TileRequest
 from flowmaps.render.describe import DESCRIBE, BBox, Column, bounds, describe
@@ -201,9 +201,8 @@ def _locate(error: InvalidSQL, item: PreparedLayer) -> None:
         return
     offset = error.cursor - 1 - len(DESCRIBE) - 1
     if offset >= 0:
-        values = TokenValues.of_tile(WORLD_TILE, srid=item.layer.srid)
         start = max(0, item.layer.sql.find(item.sql))
-        error.position = position_of(item.layer.sql, start + original_offset(item.sql, values, offset))
+        error.position = position_of(item.layer.sql, start + original_offset(item.sql, item.tokens(), offset))
 
 
 def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequence[Column]) -> None:
@@ -212,6 +211,7 @@ def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequenc
     known = {column.name for column in columns}
     wanted: list[tuple[str, str]] = [(layer.geom_column, "geom_column")]
     wanted += [(name, "interactivity") for name in layer.interactivity]
+    wanted += [(name, "columns") for name in layer.columns]
     for name, option in wanted:
         if name not in known:
             text = f'{_prefix(item)}column "{name}" does not exist'

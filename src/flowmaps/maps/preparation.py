@@ -6,19 +6,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, Message, TorqueStyle, compile_layer, compile_torque
+from flowmaps.cartocss import (
+    FALLBACK_FONT,
+    CartoError,
+    LayerStyle,
+    Message,
+    TorqueStyle,
+    bind_variables,
+    compile_layer,
+    compile_torque,
+    uses_variables,
+)
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.resolved import Resolved
-from flowmaps.mapsql import TokenValues, VettedSQL, subquery, substitute_tokens, vet, vet_expression
+from flowmaps.mapsql import (
+    TokenValues,
+    Variables,
+    VettedSQL,
+    subquery,
+    substitute_tokens,
+    substitute_variables,
+    vet,
+    vet_expression,
+    zoom_variables,
+)
 from flowmaps.render import MapPlan, PlannedLayer
 from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
 from flowmaps.turbocarto import read_ramps
 
-RENDER_VARIABLES = ("zoom",)
-"""What a render worker sets while it draws; styles may use it as ``'@zoom'``."""
+RENDER_VARIABLES = tuple(zoom_variables(0))
+"""What is known while an image or a grid is drawn; styles may use it as ``'@zoom'``."""
 WORLD_TILE = TileCoord(0, 0, 0)
 MOST_REMEMBERED = 256
 TRACKED_TABLES = frozenset(("datapoint", "public.datapoint"))
@@ -30,7 +50,8 @@ class PreparedLayer:
     """A layer whose SQL is vetted; *tables* are the relations that it reads.
 
     *style* is a mapnik layer's compiled CartoCSS, or None where it has none; *torque* is that of a torque layer.
-    *aggregated_sql* is drawn instead of the SQL where points are aggregated.
+    *aggregated_sql* is drawn instead of the SQL where points are aggregated. *variables* are the operator's; in *style*
+    they are filled in already.
     """
 
     layer: Layer
@@ -39,20 +60,30 @@ class PreparedLayer:
     torque: TorqueStyle | None = None
     tables: tuple[str, ...] = ()
     aggregated_sql: str | None = None
+    variables: Variables = field(default_factory=dict)
 
-    @property
-    def table(self) -> str:
-        """What is drawn as a sub-query, with its tokens for Mapnik to fill in."""
-        return subquery(self.aggregated_sql or self.sql)
+    def table(self, zoom: int | None = None) -> str:
+        """Return what is drawn as a sub-query, with its tokens for Mapnik to fill in, and those of *zoom* filled in."""
+        known = self.variables if zoom is None else {**self.variables, **zoom_variables(zoom)}
+        return subquery(substitute_variables(self.aggregated_sql or self.sql, known))
+
+    def tokens(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> TokenValues:
+        """Return what the tokens of this layer stand for in a tile."""
+        return TokenValues.of_tile(tile, srid=self.layer.srid, buffer_px=buffer_px, variables=self.variables)
 
     def query(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> str:
         """Return what is drawn as a sub-query with the tokens of a tile filled in."""
-        values = TokenValues.of_tile(tile, srid=self.layer.srid, buffer_px=buffer_px)
-        return subquery(substitute_tokens(self.aggregated_sql or self.sql, values))
+        return subquery(substitute_tokens(self.aggregated_sql or self.sql, self.tokens(tile, buffer_px)))
 
     def source_query(self) -> str:
         """Return the layer's own SQL as a sub-query, with the tokens of the whole world filled in."""
-        return subquery(substitute_tokens(self.sql, TokenValues.of_tile(WORLD_TILE, srid=self.layer.srid)))
+        return subquery(substitute_tokens(self.sql, self.tokens()))
+
+    @property
+    def varies_with_zoom(self) -> bool:
+        """Whether the SQL or the style asks for the zoom as a variable."""
+        in_sql = any(f"!@{name}!" in self.sql for name in RENDER_VARIABLES)
+        return in_sql or (self.style is not None and uses_variables(self.style, RENDER_VARIABLES))
 
 
 @dataclass(slots=True)
@@ -86,8 +117,14 @@ class PreparedMap:
             self._known.clear()
         self._known[key] = (until, value)
 
-    def planned(self, layers: Sequence[Layer]) -> list[PlannedLayer]:
-        """Return what Mapnik draws for *layers*, which all have a style."""
+    def buffer_px(self, layers: Sequence[Layer], tile_format: str, default: int) -> float:
+        """Return the buffer in tile pixels: of the last style that has one, else of the map, else *default*."""
+        styles = [style for layer in layers if (style := self.layers[layer.index].style) is not None]
+        declared = [style.map_properties["buffer-size"] for style in styles if "buffer-size" in style.map_properties]
+        return float(declared[-1]) if declared else self.config.buffer_px(tile_format, default)
+
+    def planned(self, layers: Sequence[Layer], zoom: int | None = None) -> list[PlannedLayer]:
+        """Return what Mapnik draws for *layers*, which all have a style; with *zoom* it need not be told that one."""
         planned = []
         for layer in layers:
             prepared = self.layers[layer.index]
@@ -95,8 +132,8 @@ class PreparedMap:
                 raise InvalidMapConfig(f"Missing cartocss for layer {layer.index} options", layer=layer.index)
             planned.append(
                 PlannedLayer(
-                    style=prepared.style,
-                    table=prepared.table,
+                    style=prepared.style if zoom is None else bind_variables(prepared.style, zoom_variables(zoom)),
+                    table=prepared.table(zoom),
                     geom_column=layer.geom_column,
                     srid=layer.srid,
                     raster_band=layer.raster_band,
@@ -110,11 +147,15 @@ class PreparedMap:
 
 @dataclass(frozen=True, slots=True)
 class StyleResources:
-    """What styles may use: installed *fonts*, the one drawn for others, and *assets* by name."""
+    """What styles may use: installed *fonts*, the one drawn for others, *assets* by name, and render *variables*.
+
+    SQL may use the variables as well.
+    """
 
     fonts: frozenset[str]
     fallback_font: str = FALLBACK_FONT
     assets: Mapping[str, str] = field(default_factory=dict)
+    variables: Variables = field(default_factory=dict)
 
 
 def prepare_map(
@@ -134,6 +175,7 @@ def prepare_map(
                 torque=_torque(layer) if layer.type == "torque" else None,
                 tables=vetted.tables,
                 aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
+                variables=resources.variables,
             )
     return PreparedMap(config, layers, resolved)
 
@@ -194,7 +236,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
     if layer.cartocss is None:
         return None
     try:
-        return compile_layer(
+        compiled = compile_layer(
             layer.cartocss,
             # Its place and not its own id, as styles of one map must have different names.
             layer_id=f"layer{layer.index}",
@@ -202,13 +244,14 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             fonts=resources.fonts,
             fallback_font=resources.fallback_font,
             resources=resources.assets,
-            variables=RENDER_VARIABLES,
+            variables=(*RENDER_VARIABLES, *resources.variables),
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,
             stylesheet=f"style{layer.index}",
         )
     except CartoError as error:
         raise _style_error(error, layer) from error
+    return bind_variables(compiled, resources.variables)
 
 
 def at_layer(error: InvalidMapConfig, layer: Layer, option: str) -> InvalidMapConfig:

@@ -13,12 +13,13 @@ from flowmaps.mapconfig import Layer, MapConfig, select_layers, vector_extents
 from flowmaps.mapconfig.layer_options import http_options, plain_options
 from flowmaps.mapconfig.selection import is_single_number
 from flowmaps.mapconfig.values import LAYER_TYPES, MAPNIK
-from flowmaps.maps.preparation import PreparedMap, at_layer
+from flowmaps.maps.preparation import PreparedLayer, PreparedMap, at_layer
 from flowmaps.maps.services import Services
 from flowmaps.render import MapPlan, Renderer, Tile, TileRequest, plan_map
 from flowmaps.render.blend import BlendPart, BlendRenderer
-from flowmaps.render.describe import describe
-from flowmaps.render.formats import Kind, TileFormat, check_makes, unsupported
+from flowmaps.render.describe import Column, describe
+from flowmaps.render.formats import Family, Kind, TileFormat, check_makes, unsupported
+from flowmaps.render.geojson import GeoJSONLayer, GeoJSONRenderer, clamped_buffer
 from flowmaps.render.http import HttpRenderer
 from flowmaps.render.plain import TRANSPARENT, PlainRenderer, solid
 from flowmaps.render.raster import MapnikRenderer
@@ -42,7 +43,7 @@ def choose_kind(layers: Sequence[Layer], selector: str | None, wanted: TileForma
         raise InvalidMapConfig(f"No '{selector or MAPNIK}' layers in MapConfig", kind="tile")
     kind: Kind
     if all(layer.type == MAPNIK for layer in layers):
-        kind = "vector" if wanted.family == "vector" else "mapnik"
+        kind = _FAMILIES.get(wanted.family, "mapnik")
     elif len(layers) == 1 and (is_single_number(selector) or wanted.family != "raster"):
         kind = _KINDS[layers[0].type]
     else:
@@ -51,6 +52,7 @@ def choose_kind(layers: Sequence[Layer], selector: str | None, wanted: TileForma
     return kind
 
 
+_FAMILIES: dict[Family, Kind] = {"vector": "vector", "geojson": "geojson"}
 _KINDS: dict[str, Kind] = {"torque": "torque", "http": "http", "plain": "plain"}
 
 
@@ -77,6 +79,8 @@ async def renderer_of(  # noqa: PLR0917
             return await _mapnik(services, topic, prepared, layers, wanted)
         case "vector":
             return _vector(services, topic, prepared, layers)
+        case "geojson":
+            return _geojson(services, topic, prepared, layers)
         case "torque":
             return _Windowed(layers[0], _torque(services, topic, prepared, layers[0]))
         case "http":
@@ -89,17 +93,22 @@ async def renderer_of(  # noqa: PLR0917
             return await _blend(services, topic, prepared, layers, wanted)
 
 
-async def plan_of(
-    services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer], tile_format: str
+async def plan_of(  # noqa: PLR0917
+    services: Services,
+    topic: str,
+    prepared: PreparedMap,
+    layers: Sequence[Layer],
+    tile_format: str,
+    zoom: int | None = None,
 ) -> MapPlan:
-    """Return Mapnik's map of *layers*, made once for each selection, format and connection."""
+    """Return Mapnik's map of *layers*, made once for each selection, format and connection; and *zoom* where given."""
     tenant = await services.tenants.tenant(topic)
     conninfo = tenant.conninfo_reader
-    key = (tuple(layer.index for layer in layers), tile_format, conninfo)
+    key = (tuple(layer.index for layer in layers), tile_format, conninfo, zoom)
     plan = prepared.plans.get(key)
     if plan is None:
         plan = plan_map(
-            prepared.planned(layers),
+            prepared.planned(layers, zoom),
             conninfo=conninfo,
             buffer_px=prepared.config.buffer_px(tile_format, services.settings.render.buffer_size_px),
             features_per_tile=services.settings.limit.features_per_tile,
@@ -125,7 +134,12 @@ async def _mapnik(
         fields = tuple(name for name in layers[0].interactivity if name in columns)
     # A layer that is selected twice is painted once: nothing but its transparency could tell.
     distinct = list(dict.fromkeys(layers))
-    plan = await plan_of(services, topic, prepared, distinct, wanted.name)
+    # Mapnik is told the zoom while it draws an image, but takes no variables for a grid: that needs a map per zoom.
+    per_zoom = wanted.family == "grid" and prepared.layers[layers[0].index].varies_with_zoom
+
+    async def plan(tile: TileCoord) -> MapPlan:
+        return await plan_of(services, topic, prepared, distinct, wanted.name, tile.z if per_zoom else None)
+
     return MapnikRenderer(services.blocks, plan, services.settings.render.png_options, fields)
 
 
@@ -138,10 +152,7 @@ def _vector(services: Services, topic: str, prepared: PreparedMap, layers: Seque
     settings = services.settings
     extents = vector_extents(prepared.config)
     buffer_px = prepared.config.buffer_px("mvt", settings.render.mvt_buffer_size_px)
-    for layer in layers:
-        if layer.is_raster:
-            text = f"Layer {layer.index} holds a raster, which has no vector tiles"
-            raise at_layer(InvalidMapConfig(text), layer, "geom_type")
+    _check_vectors(layers, "vector")
 
     async def sources(conn: AsyncConnection[object], tile: TileCoord) -> list[VectorLayer]:
         found = []
@@ -162,17 +173,70 @@ def _vector(services: Services, topic: str, prepared: PreparedMap, layers: Seque
     )
 
 
+def _check_vectors(layers: Sequence[Layer], kind: str) -> None:
+    for layer in layers:
+        if layer.is_raster:
+            text = f"Layer {layer.index} holds a raster, which has no {kind} tiles"
+            raise at_layer(InvalidMapConfig(text), layer, "geom_type")
+
+
+def _geojson(services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer]) -> Renderer:
+    settings = services.settings
+    _check_vectors(layers, "GeoJSON")
+    distinct = list(dict.fromkeys(layers))
+    buffer_px = clamped_buffer(prepared.buffer_px(distinct, "geojson", settings.render.geojson_buffer_size_px))
+
+    async def sources(conn: AsyncConnection[object], tile: TileCoord) -> list[GeoJSONLayer]:
+        found = []
+        for layer in distinct:
+            if layer.at_zoom(tile.z):
+                item = prepared.layers[layer.index]
+                columns = shown_columns(item, await _described(services, prepared, layer, conn))
+                query = item.query(tile, buffer_px)
+                found.append(GeoJSONLayer(layer.id, query, layer.geom_column, layer.srid, columns))
+        return found
+
+    return GeoJSONRenderer(
+        functools.partial(services.tenants.reader, topic),
+        sources,
+        names_layers=len(distinct) > 1,
+        buffer_px=buffer_px,
+        features_per_tile=settings.limit.features_per_tile,
+    )
+
+
+def shown_columns(item: PreparedLayer, columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns that become properties in GeoJSON, of those that a layer's query has, each once. Pure.
+
+    They are those that the layer names: as columns, in its style, for its grid. A layer without a style that names
+    none shows what its vector tiles do.
+    """
+    layer = item.layer
+    styled = item.style.columns if item.style is not None else ()
+    names = dict.fromkeys((*layer.columns, *styled, *layer.interactivity))
+    if not names and item.style is None:
+        names = dict.fromkeys(encodable(columns))
+    known = {column.name: column for column in columns}
+    return tuple(known[name] for name in names if name in known and name != layer.geom_column)
+
+
+async def _described(
+    services: Services, prepared: PreparedMap, layer: Layer, conn: AsyncConnection[object]
+) -> tuple[Column, ...]:
+    """Return the columns of a layer's query; asked of PostgreSQL now and then."""
+    key = ("columns", layer.index)
+    known: tuple[Column, ...] | None = prepared.recall(key, services.clock())
+    if known is None:
+        known = await describe(conn, prepared.layers[layer.index].query())
+        prepared.remember(key, known, services.clock() + PREPARED_SECONDS)
+    return known
+
+
 async def columns_of(
     services: Services, prepared: PreparedMap, layer: Layer, conn: AsyncConnection[object]
 ) -> tuple[str, ...]:
-    """Return the columns of a layer's query that vector tiles and grids can hold; asked of PostgreSQL now and then."""
-    key = ("columns", layer.index)
-    known = prepared.recall(key, services.clock())
-    if known is None:
-        known = encodable(await describe(conn, prepared.layers[layer.index].query()))
-        prepared.remember(key, known, services.clock() + PREPARED_SECONDS)
-    columns: tuple[str, ...] = known
-    return columns
+    """Return the columns of a layer's query that vector tiles and grids can hold."""
+    return encodable(await _described(services, prepared, layer, conn))
 
 
 def torque_source(prepared: PreparedMap, layer: Layer) -> TorqueSource:

@@ -106,7 +106,7 @@ async def _source_columns(
     """
     if problem := _unfit(layer):
         return _left(problem, layer, config)
-    item = PreparedLayer(layer, _vetted_sql(layer), None)
+    item = PreparedLayer(layer, _vetted_sql(layer), None, variables=services.resources.variables)
     try:
         async with services.tenants.reader(topic) as conn:
             names = tuple(column.name for column in await describe(conn, item.query()))
@@ -167,7 +167,7 @@ async def _look_at(
 
 async def _resolved_style(services: Services, topic: str, layer: Layer, drawn: str, sheet: Stylesheet) -> ResolvedStyle:
     answers: dict[Question, Classes] = {}
-    query = PreparedLayer(layer, drawn, None).query()
+    query = PreparedLayer(layer, drawn, None, variables=services.resources.variables).query()
     for question in sheet.questions:
         try:
             async with services.tenants.reader(topic) as conn:

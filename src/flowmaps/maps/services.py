@@ -59,8 +59,9 @@ class Services:
 
     @property
     def resources(self) -> StyleResources:
-        """What styles may use."""
-        return StyleResources(self.pool.fonts, self.settings.render.fallback_font, self.pool.assets)
+        """What styles and SQL may use."""
+        render = self.settings.render
+        return StyleResources(self.pool.fonts, render.fallback_font, self.pool.assets, render.variables)
 
     def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""

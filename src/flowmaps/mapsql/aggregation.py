@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowmaps.errors import InvalidMapConfig
+from flowmaps.mapsql import tokens
 from flowmaps.mapsql.tokens import PIXEL_SIZE_AT_0, SCALE_DENOMINATOR_AT_0
 
 DEFAULT_THRESHOLD = 100_000
@@ -305,7 +306,4 @@ def quoted_text(text: str) -> str:
     """Return *text* as a literal in which nothing can be taken for a substitution token."""
     if "\0" in text:
         raise InvalidMapConfig("A text must not hold a NUL character")
-    doubled = text.replace("'", "''")
-    if "!" not in text and "\\" not in text:
-        return f"'{doubled}'"
-    return "E'{}'".format(doubled.replace("\\", "\\\\").replace("!", "\\x21"))
+    return tokens.quoted_text(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from flowmaps.errors import InvalidSQL, Position
 from flowmaps.mapsql.functions import is_allowed
-from flowmaps.mapsql.tokens import blank_tokens
+from flowmaps.mapsql.tokens import BLANK, TOKEN, blank_tokens
 
 SYNTAX_ERROR = "42601"
 NOT_ALLOWED = "42501"
@@ -83,7 +83,9 @@ def _names_of_parts(statement: Any) -> frozenset[str]:
 def _parse(sql: str) -> Any:
     try:
         blanked = blank_tokens(sql)
-        _check_nesting(blanked)
+        scanned = postgast.scan(blanked).tokens
+        _check_nesting(scanned)
+        _check_variables(sql, scanned)
         return postgast.parse(blanked)
     except postgast.PgQueryError as error:
         # PostgreSQL's parser names what it cannot read; its position counts characters from 1.
@@ -94,15 +96,30 @@ def _parse(sql: str) -> Any:
         raise InvalidSQL("the query is not valid Unicode", sqlstate=SYNTAX_ERROR) from error
 
 
-def _check_nesting(sql: str) -> None:
+def _check_nesting(scanned: Iterable[Any]) -> None:
     """Refuse what could nest so deeply that PostgreSQL's parser, which is C and recursive, runs out of its stack.
 
     A chain such as ``1+1+…`` is as deep as it is long, and 24,000 links ended the process. Scanning does not recurse.
     """
-    links = sum(token.token not in _FLAT for token in postgast.scan(sql).tokens)
+    links = sum(token.token not in _FLAT for token in scanned)
     if links > MAX_LINKS:
         text = f"the query has more than {MAX_LINKS} operators, words and parentheses"
         raise InvalidSQL(text, sqlstate=TOO_COMPLEX)
+
+
+def _check_variables(sql: str, scanned: Iterable[Any]) -> None:
+    """Refuse a render variable inside quotes, a comment or a word.
+
+    It becomes a literal, whose quotes would end those around it: its text would then be SQL that nobody vetted.
+    """
+    variables = [match for match in TOKEN.finditer(sql) if match[1].startswith("@")]
+    if not variables:
+        return
+    words = {token.start for token in scanned if token.end - token.start == len(BLANK)}
+    for match in variables:
+        if len(sql[: match.start()].encode()) not in words:
+            text = f"the variable {match[0]} is a text already, it cannot stand inside quotes, a comment or a word"
+            raise _at(InvalidSQL(text, sqlstate=SYNTAX_ERROR), sql, match.start() + 1)
 
 
 def _at(error: InvalidSQL, sql: str, cursor: int) -> InvalidSQL:

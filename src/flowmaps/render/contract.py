@@ -1,8 +1,8 @@
 """What every renderer does: one tile of some layers of one map.
 
-A kind of tile is one file beside this one: `raster` (Mapnik's images and grids), `vector`, `torque`, `http`, `plain`
-and `blend`. A renderer is cheap to make, belongs to one map and selection, and may be asked for many tiles at once.
-What is heavy, or reads bytes that others sent, is a job for the `RenderPool`.
+A kind of tile is one file beside this one: `raster` (Mapnik's images and grids), `vector`, `geojson`, `torque`,
+`http`, `plain` and `blend`. A renderer is cheap to make, belongs to one map and selection, and may be asked for many
+tiles at once. What is heavy, or reads bytes that others sent, is a job for the `RenderPool`.
 """
 
 from __future__ import annotations

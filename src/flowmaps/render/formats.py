@@ -8,8 +8,8 @@ from typing import Literal
 
 from flowmaps.errors import UnsupportedFormat
 
-Family = Literal["raster", "grid", "vector", "torque"]
-Kind = Literal["mapnik", "vector", "torque", "http", "plain", "blend"]
+Family = Literal["raster", "grid", "vector", "geojson", "torque"]
+Kind = Literal["mapnik", "vector", "geojson", "torque", "http", "plain", "blend"]
 
 JSON = "application/json; charset=utf-8"
 MVT = "application/x-protobuf"
@@ -36,6 +36,7 @@ FORMATS: Mapping[str, TileFormat] = {
         TileFormat("webp", "raster", "image/webp", "webp:quality=85"),
         TileFormat("grid.json", "grid", JSON),
         TileFormat("mvt", "vector", MVT),
+        TileFormat("geojson", "geojson", JSON),
         TileFormat("torque.json", "torque", JSON),
         TileFormat("json.torque", "torque", JSON),
         TileFormat("torque.bin", "torque", JSON),
@@ -48,6 +49,7 @@ RASTER_FORMATS = tuple(known.name for known in FORMATS.values() if known.family 
 _MAKES: Mapping[Kind, tuple[Family, ...]] = {
     "mapnik": ("raster", "grid"),
     "vector": ("vector",),
+    "geojson": ("geojson",),
     "torque": ("raster", "torque"),
     "http": ("raster",),
     "plain": ("raster",),

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from flowmaps.render.blocks import BlockRenderer
 from flowmaps.render.contract import Tile, TileRequest
 from flowmaps.render.job import MapPlan
+from flowmaps.tile import TileCoord
 
 
 @dataclass(frozen=True, slots=True)
 class MapnikRenderer:
-    """Draws *plan* with Mapnik; *fields* are the columns of its grid."""
+    """Draws with Mapnik what *plan* gives for a tile; *fields* are the columns of its grid."""
 
     blocks: BlockRenderer
-    plan: MapPlan
+    plan: Callable[[TileCoord], Awaitable[MapPlan]]
     default_encoding: str
     fields: tuple[str, ...] = ()
 
     async def render(self, request: TileRequest) -> Tile:
         wanted = request.format
+        plan = await self.plan(request.tile)
         if wanted.family == "grid":
-            body = await self.blocks.grid(self.plan, request.tile, freshness=request.freshness, fields=self.fields)
+            body = await self.blocks.grid(plan, request.tile, freshness=request.freshness, fields=self.fields)
         else:
             body = await self.blocks.image(
-                self.plan,
+                plan,
                 request.tile,
                 freshness=request.freshness,
                 encoding=wanted.encoding or self.default_encoding,

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection, sql
 
 from flowmaps.render.contract import Tile, TileRequest
 from flowmaps.render.describe import Column
-from flowmaps.tile import TILE_PX, WORLD, TileCoord
+from flowmaps.tile import TILE_PX, WORLD, Bounds, TileCoord
 
 _TYPES = frozenset((16, 20, 21, 23, 25, 700, 701, 1042, 1043, 1700, 705))
 """bool, int8, int2, int4, text, float4, float8, bpchar, varchar, numeric and untyped literals."""
@@ -90,8 +90,6 @@ def _statement(  # noqa: PLR0917
 ) -> LiteralString:
     """Return the query of one layer. Every part is a number, quoted, or the map's own vetted query."""
     side = 2 * WORLD / (1 << tile.z)
-    grown = buffer_px * side / TILE_PX
-    xmin, ymin, xmax, ymax = tile.bounds
     geom = f"cdbq.{_identifier(layer.geom_column)}"
     in_metres = geom if layer.srid == 3857 else f"st_transform({geom}, 3857)"
     drawn = in_metres
@@ -102,9 +100,6 @@ def _statement(  # noqa: PLR0917
             f"st_simplify(st_removerepeatedpoints({in_metres}, {tolerance!r}), {tolerance!r}, true) end"
         )
     columns = "".join(f", cdbq.{_identifier(name)}" for name in layer.columns if name != layer.geom_column)
-    # In degrees there is nothing beyond the edges of the world.
-    reach = WORLD if layer.srid != 3857 else float("inf")
-    box = (max(-reach, xmin - grown), max(-reach, ymin - grown), min(reach, xmax + grown), min(reach, ymax + grown))
     # Literals and not parameters: a percent sign in a column's name or in the map's SQL is then nothing special.
     return f"""
         with tile as (
@@ -112,12 +107,22 @@ def _statement(  # noqa: PLR0917
                                 {round(buffer_px * extent / TILE_PX):d}, true)
                        as "mvt geometry of the tile" {columns}
             from {layer.query}
-            where {geom} && {_envelope(box, layer.srid)}
+            where {geom} && {_envelope(reached_box(tile, buffer_px, layer.srid), layer.srid)}
             limit {features_per_tile:d}
         )
         select st_asmvt(tile, {_literal(layer.name)}, {extent:d}, 'mvt geometry of the tile') from tile
         where "mvt geometry of the tile" is not null
         """  # noqa: S608
+
+
+def reached_box(tile: TileCoord, buffer_px: float, srid: int) -> Bounds:
+    """Return the tile with its buffer, in metres; outside of EPSG:3857 there is nothing beyond the world's edges."""
+    grown = buffer_px * 2 * WORLD / (1 << tile.z) / TILE_PX
+    reach = WORLD if srid != 3857 else float("inf")
+    xmin, ymin, xmax, ymax = tile.bounds
+    return Bounds(
+        max(-reach, xmin - grown), max(-reach, ymin - grown), min(reach, xmax + grown), min(reach, ymax + grown)
+    )
 
 
 def _envelope(box: Sequence[float], srid: int) -> str:

@@ -113,7 +113,9 @@ class Worker:
     def _image(self, job: MapJob) -> Sequence[bytes]:
         loaded = self._ready_map(job, job.scale)
         image = mapnik.Image(loaded.width, loaded.height)
-        mapnik.render_with_vars(loaded, image, {"zoom": job.block.origin.z}, float(job.scale))
+        zoom = job.block.origin.z
+        # The block's tiles share the zoom and nothing else that a variable could tell.
+        mapnik.render_with_vars(loaded, image, {"zoom": zoom, "zoom_level": zoom}, float(job.scale))
         return tiles_of(image, job.block.columns, job.block.rows, job.scale, job.encoding)
 
     def _grid(self, job: MapJob) -> list[bytes]:
