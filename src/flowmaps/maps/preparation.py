@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
+from flowmaps.cartocss import (
+    FALLBACK_FONT,
+    CartoError,
+    CheckAddress,
+    LayerStyle,
+    TorqueStyle,
+    compile_layer,
+    compile_torque,
+    listed_assets,
+)
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
 from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
@@ -72,6 +81,12 @@ class PreparedMap:
         return frozenset(read.union(*(layer.affected_tables for layer in self.config.layers)))
 
     @property
+    def addresses(self) -> frozenset[str]:
+        """Addresses of the pictures that the styles of mapnik layers name."""
+        styles = [item.style for item in self.layers.values() if item.style is not None]
+        return frozenset(address for style in styles for address in style.addresses)
+
+    @property
     def is_tracked(self) -> bool:
         """Whether ingest knows of every change of what the map shows."""
         return self.tables <= TRACKED_TABLES
@@ -86,8 +101,8 @@ class PreparedMap:
             self._known.clear()
         self._known[key] = (until, value)
 
-    def planned(self, layers: Sequence[Layer]) -> list[PlannedLayer]:
-        """Return what Mapnik draws for *layers*, which all have a style."""
+    def planned(self, layers: Sequence[Layer], files: Mapping[str, str]) -> list[PlannedLayer]:
+        """Return what Mapnik draws for *layers*, which all have a style; *files* are those of its addresses."""
         planned = []
         for layer in layers:
             prepared = self.layers[layer.index]
@@ -95,7 +110,7 @@ class PreparedMap:
                 raise InvalidMapConfig(f"Missing cartocss for layer {layer.index} options", layer=layer.index)
             planned.append(
                 PlannedLayer(
-                    style=prepared.style,
+                    style=prepared.style.with_files(files),
                     table=prepared.table,
                     geom_column=layer.geom_column,
                     srid=layer.srid,
@@ -110,11 +125,15 @@ class PreparedMap:
 
 @dataclass(frozen=True, slots=True)
 class StyleResources:
-    """What styles may use: installed *fonts*, the one drawn for others, and *assets* by name."""
+    """What styles may use: installed *fonts*, the one drawn for others, *assets* by name, and addresses.
+
+    *check_address* raises `RefusedResource` for an address that no picture is fetched from; without it none is.
+    """
 
     fonts: frozenset[str]
     fallback_font: str = FALLBACK_FONT
     assets: Mapping[str, str] = field(default_factory=dict)
+    check_address: CheckAddress | None = None
 
 
 def prepare_map(
@@ -135,7 +154,11 @@ def prepare_map(
                 tables=vetted.tables,
                 aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
             )
-    return PreparedMap(config, layers, resolved)
+    prepared = PreparedMap(config, layers, resolved)
+    if len(addresses := prepared.addresses) > limits.pictures:
+        text = f"The styles of the map name {len(addresses)} pictures by address, the limit is {limits.pictures}"
+        raise InvalidMapConfig(text)
+    return prepared
 
 
 def check_map(document: object, *, limits: LimitSettings, resources: StyleResources) -> None:
@@ -197,7 +220,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             version=layer.cartocss_version or "",
             fonts=resources.fonts,
             fallback_font=resources.fallback_font,
-            resources=resources.assets,
+            resources=listed_assets(resources.assets, resources.check_address),
             variables=RENDER_VARIABLES,
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg import AsyncConnection
 
@@ -13,9 +13,10 @@ from flowmaps.mapconfig import Layer, MapConfig, select_layers, vector_extents
 from flowmaps.mapconfig.layer_options import http_options, plain_options
 from flowmaps.mapconfig.selection import is_single_number
 from flowmaps.mapconfig.values import LAYER_TYPES, MAPNIK
+from flowmaps.maps.pictures import fetch_pictures
 from flowmaps.maps.preparation import PreparedMap, at_layer
 from flowmaps.maps.services import Services
-from flowmaps.render import MapPlan, Renderer, Tile, TileRequest, plan_map
+from flowmaps.render import MapPlan, Picture, Renderer, Tile, TileRequest, plan_map
 from flowmaps.render.blend import BlendPart, BlendRenderer
 from flowmaps.render.describe import describe
 from flowmaps.render.formats import Kind, TileFormat, check_makes, unsupported
@@ -89,21 +90,28 @@ async def renderer_of(  # noqa: PLR0917
             return await _blend(services, topic, prepared, layers, wanted)
 
 
-async def plan_of(
-    services: Services, topic: str, prepared: PreparedMap, layers: Sequence[Layer], tile_format: str
+async def plan_of(  # noqa: PLR0917
+    services: Services,
+    topic: str,
+    prepared: PreparedMap,
+    layers: Sequence[Layer],
+    tile_format: str,
+    pictures: Mapping[str, Picture],
 ) -> MapPlan:
-    """Return Mapnik's map of *layers*, made once for each selection, format and connection."""
+    """Return Mapnik's map of *layers*, made once for each selection, format, connection and *pictures*."""
     tenant = await services.tenants.tenant(topic)
     conninfo = tenant.conninfo_reader
-    key = (tuple(layer.index for layer in layers), tile_format, conninfo)
+    files = {address: picture.path for address, picture in pictures.items()}
+    key = (tuple(layer.index for layer in layers), tile_format, conninfo, tuple(sorted(files.items())))
     plan = prepared.plans.get(key)
     if plan is None:
         plan = plan_map(
-            prepared.planned(layers),
+            prepared.planned(layers, files),
             conninfo=conninfo,
             buffer_px=prepared.config.buffer_px(tile_format, services.settings.render.buffer_size_px),
             features_per_tile=services.settings.limit.features_per_tile,
             connect_timeout_seconds=services.settings.database.connect_timeout_seconds,
+            pictures=[(picture.path, picture.decoded_bytes) for picture in pictures.values()],
         )
         if len(prepared.plans) >= MOST_PLANS:
             prepared.plans.clear()
@@ -125,8 +133,10 @@ async def _mapnik(
         fields = tuple(name for name in layers[0].interactivity if name in columns)
     # A layer that is selected twice is painted once: nothing but its transparency could tell.
     distinct = list(dict.fromkeys(layers))
-    plan = await plan_of(services, topic, prepared, distinct, wanted.name)
-    return MapnikRenderer(services.blocks, plan, services.settings.render.png_options, fields)
+    pictures = await fetch_pictures(services.pictures, prepared, distinct)
+    plan = await plan_of(services, topic, prepared, distinct, wanted.name, pictures)
+    encoding = services.settings.render.png_options
+    return MapnikRenderer(services.blocks, plan, encoding, fields, tuple(pictures.values()))
 
 
 def _check_styled(config: MapConfig, tile_format: str) -> None:

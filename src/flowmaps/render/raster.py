@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowmaps.render.blocks import BlockRenderer
 from flowmaps.render.contract import Tile, TileRequest
 from flowmaps.render.job import MapPlan
+from flowmaps.render.pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)
 class MapnikRenderer:
-    """Draws *plan* with Mapnik; *fields* are the columns of its grid."""
+    """Draws *plan* with Mapnik; *fields* are the columns of its grid, *pictures* the fetched files that it uses."""
 
     blocks: BlockRenderer
     plan: MapPlan
     default_encoding: str
     fields: tuple[str, ...] = ()
+    pictures: Sequence[Picture] = ()
 
     async def render(self, request: TileRequest) -> Tile:
         wanted = request.format
         if wanted.family == "grid":
-            body = await self.blocks.grid(self.plan, request.tile, freshness=request.freshness, fields=self.fields)
+            body = await self.blocks.grid(
+                self.plan, request.tile, freshness=request.freshness, fields=self.fields, pictures=self.pictures
+            )
         else:
             body = await self.blocks.image(
                 self.plan,
@@ -29,5 +34,6 @@ class MapnikRenderer:
                 freshness=request.freshness,
                 encoding=wanted.encoding or self.default_encoding,
                 scale=request.scale,
+                pictures=self.pictures,
             )
         return Tile(body, wanted.content_type)

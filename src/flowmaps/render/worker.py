@@ -22,13 +22,16 @@ from typing import IO, Any
 
 import mapnik
 
-from flowmaps.render.job import ComposeJob, Job, MapJob, MapPlan, PatternJob, Problem, Rendered, TorqueJob
+from flowmaps.render.job import ComposeJob, Job, MapJob, MapPlan, PatternJob, PictureJob, Problem, Rendered, TorqueJob
+from flowmaps.render.picture import clean_picture
 from flowmaps.render.pixels import BadImage, compose, fill_pattern, tiles_of
 from flowmaps.render.torque_image import draw_torque
 from flowmaps.tile import TILE_PX
 
 LENGTH = struct.Struct(">I")
 GRID_RESOLUTION = 4
+MOST_DECODED_BYTES = 128 * 1024 * 1024
+"""Mapnik keeps every picture that it ever read; beyond this it is made to forget them."""
 _IN_STYLE = re.compile(r"in style '([^']*)'")
 _IN_LAYER = re.compile(r"(?:encountered during (?:parsing|rendering) of|of) layer '([^']*)'")
 _CONNECTION_TEXT = re.compile(r"\s*Connection string: '.*?'(?:\n|$)", re.DOTALL)
@@ -56,6 +59,7 @@ class Worker:
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
         self._maps: OrderedDict[str, tuple[Any, float]] = OrderedDict()
+        self._decoded: dict[str, int] = {}
 
     def render(self, job: Job) -> Rendered:
         """Do *job*; refusals become values, so that they travel."""
@@ -69,6 +73,8 @@ class Worker:
                     return Rendered((fill_pattern(job),))
                 case TorqueJob():
                     return Rendered((draw_torque(job),))
+                case PictureJob():
+                    return Rendered((clean_picture(job),))
         except BadImage as error:
             return Rendered(problem="image", message=str(error))
 
@@ -87,7 +93,15 @@ class Worker:
             if now - used > self._options.cached_map_seconds:
                 del self._maps[key]
 
+    def _count_pictures(self, plan: MapPlan) -> None:
+        """Bound what Mapnik keeps of fetched pictures, which are new files again and again."""
+        self._decoded |= dict(plan.pictures)
+        if sum(self._decoded.values()) > MOST_DECODED_BYTES:
+            mapnik.clear_cache()
+            self._decoded = dict(plan.pictures)
+
     def _map(self, plan: MapPlan) -> Any:
+        self._count_pictures(plan)
         known = self._maps.pop(plan.key, None)
         loaded = known[0] if known else self._load(plan)
         self._maps[plan.key] = (loaded, time.monotonic())
