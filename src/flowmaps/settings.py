@@ -215,7 +215,7 @@ class RenderSettings(Group):
     pictures: int = Field(1024, ge=1, description="Most such pictures kept; the one unused for longest goes first.")
     picture_bytes: int = Field(67_108_864, ge=1024, description="Most bytes of such pictures kept.")
     picture_seconds: float = Field(3600, gt=0, description="Such a picture is fetched anew after this.")
-    picture_px: int = Field(1024, ge=1, le=4096, description="Longest side of such a picture, in pixels.")
+    picture_px: int = Field(1024, ge=1, le=2048, description="Longest side of such a picture, in pixels.")
     memory_mib: int = Field(1024, ge=128, description="Address space limit of a worker above its start, in MiB.")
 
 

@@ -409,6 +409,16 @@ def test_a_style_of_more_pictures_than_are_kept(kept: tuple[MapsServer, Path]) -
     eventually(lambda: len(files(folder)) <= 2)
 
 
+def test_pictures_do_not_fill_the_memory_of_a_worker(maps: MapsServer) -> None:
+    # Mapnik alone would keep all of them: more than this worker may grow by.
+    with another_server(maps, FLOWMAPS_RENDER_MEMORY_MIB="192") as small:
+        before = restarts(small)
+        for n in range(60):
+            address = maps.remote.shows("large.png", picture((n, 0, 255, 255), (1024, 1024)))
+            assert pixel_at(tile(small, small.create(marked(address))), 128, 128) == (n, 0, 255, 255)
+        assert restarts(small) == before
+
+
 def test_a_folder_of_a_killed_process_is_removed_by_the_next(maps: MapsServer, tmp_path: Path) -> None:
     settings = {"FLOWMAPS_RENDER_PICTURE_DIRECTORY": str(tmp_path)}
     address = maps.remote.shows("blue.png", picture(BLUE, (20, 20)))

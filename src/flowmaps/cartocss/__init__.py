@@ -6,7 +6,7 @@ that a style names, `property_named` what is known of a property, and `evaluate`
 for one feature. Nothing here needs Mapnik.
 """
 
-from flowmaps.cartocss.check import CheckAddress, RefusedResource, listed_assets, relative_names
+from flowmaps.cartocss.check import CheckAddress, RefusedResource, is_address, listed_assets, relative_names
 from flowmaps.cartocss.compiler import FALLBACK_FONT, Drawn, compile_layer, compile_style, evaluate
 from flowmaps.cartocss.emit import MapLayer, build_map
 from flowmaps.cartocss.reference import Property, Reference, load_reference, property_named
@@ -38,6 +38,7 @@ __all__ = [
     "compile_style",
     "compile_torque",
     "evaluate",
+    "is_address",
     "listed_assets",
     "load_reference",
     "parse",

@@ -14,6 +14,7 @@ from flowmaps.cartocss import (
     TorqueStyle,
     compile_layer,
     compile_torque,
+    is_address,
     listed_assets,
 )
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
@@ -82,9 +83,14 @@ class PreparedMap:
 
     @property
     def addresses(self) -> frozenset[str]:
-        """Addresses of the pictures that the styles of mapnik layers name."""
-        styles = [item.style for item in self.layers.values() if item.style is not None]
-        return frozenset(address for style in styles for address in style.addresses)
+        """Addresses of the pictures that the styles name."""
+        named: set[str] = set()
+        for item in self.layers.values():
+            if item.style is not None:
+                named.update(item.style.addresses)
+            if item.torque is not None:
+                named.update(name for name in item.torque.files if is_address(name))
+        return frozenset(named)
 
     @property
     def is_tracked(self) -> bool:

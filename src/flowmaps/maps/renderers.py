@@ -211,7 +211,7 @@ def _torque(services: Services, topic: str, prepared: PreparedMap, layer: Layer)
         source=torque_source(prepared, layer),
         times=lambda freshness: times_of(services, topic, prepared, layer, freshness),
         pool=services.pool,
-        remote=services.remote,
+        pictures=services.pictures,
         drawn_step=int(step) if isinstance(step, int | float) and math.isfinite(step) else 0,
         features_per_tile=settings.limit.features_per_tile,
         default_encoding=settings.render.png_options,

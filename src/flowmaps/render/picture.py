@@ -8,6 +8,7 @@ import resource
 import tempfile
 
 import mapnik
+from PIL import Image
 
 from flowmaps.render.job import PictureJob
 from flowmaps.render.pixels import BadImage, read_foreign
@@ -25,6 +26,7 @@ _WHY = {
 }
 _MAP = """<Map srs="epsg:3857"><Style name="tried"><Rule>{symbolizer}</Rule></Style></Map>"""
 _AS_MARKER = '<MarkersSymbolizer file="{path}" width="48" height="48" allow-overlap="true"/>'
+_AT_WIDTH = '<MarkersSymbolizer file="{path}" width="{width}" allow-overlap="true"/>'
 _AS_PATTERN = '<PolygonPatternSymbolizer file="{path}"/>'
 
 
@@ -81,11 +83,26 @@ def _limit(what: int, wanted: int) -> None:
     resource.setrlimit(what, (limit, limit))
 
 
-def _drawn(symbolizer: str) -> mapnik.Image:
-    drawn = mapnik.Map(_TRIED_PX, _TRIED_PX)
+def draw_svg(cleaned: bytes, width: int) -> Image.Image:
+    """Return a cleaned SVG drawn *width* pixels wide, and at most three times as high, in the middle of an image."""
+    with tempfile.NamedTemporaryFile(suffix=".svg") as file:
+        file.write(cleaned)
+        file.flush()
+        try:
+            drawn = _drawn(_AT_WIDTH.format(path=file.name, width=width), 3 * width + 2)
+        except RuntimeError as error:
+            raise BadImage("an SVG that cannot be drawn") from error
+        finally:
+            # The name may come again, for another picture.
+            mapnik.clear_cache()
+    return Image.open(io.BytesIO(bytes(drawn.to_string("png32")))).convert("RGBA")
+
+
+def _drawn(symbolizer: str, side: int = _TRIED_PX) -> mapnik.Image:
+    """Return an image of *side* pixels with a symbolizer drawn for a polygon that covers it."""
+    drawn = mapnik.Map(side, side)
     mapnik.load_map_from_string(drawn, _MAP.format(symbolizer=symbolizer), False, "")
     features = mapnik.MemoryDatasource()
-    side = _TRIED_PX
     feature = mapnik.Feature(mapnik.Context(), 1)
     feature.geometry = mapnik.Geometry.from_wkt(f"POLYGON((0 0, {side} 0, {side} {side}, 0 {side}, 0 0))")
     features.add_feature(feature)

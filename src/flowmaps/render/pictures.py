@@ -66,6 +66,9 @@ class Picture:
         """Looked at before each use: the folder may be one that somebody cleans."""
         return Path(self.path).is_file()
 
+    def read(self) -> bytes:
+        return Path(self.path).read_bytes()
+
 
 @dataclass(slots=True)
 class _Kept:

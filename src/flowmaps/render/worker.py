@@ -40,6 +40,7 @@ _AWAY = re.compile(
     r"connection to server|could not connect|authentication failed|too many (?:connections|clients)"
     r"|connection.*(?:closed|limit)|terminat|shutting down|starting up|in recovery"
 )
+_MISSING_FILE = re.compile(r"file could not be found: '")
 _SERVER_PATH = re.compile(r"is the server.*?encountered", re.DOTALL | re.IGNORECASE)
 
 
@@ -154,6 +155,9 @@ def explain(text: str) -> Rendered:
     Mapnik gives nothing but text, so this is the one place where text decides.
     """
     layer = match[1] if (match := _IN_STYLE.search(text) or _IN_LAYER.search(text)) else None
+    if _MISSING_FILE.search(text):
+        # It was there when the job was made; the next one fetches it again. Its path is nobody's business.
+        return Rendered(problem="image", message="a picture of the style is gone for the moment", layer=layer)
     message = _CONNECTION_TEXT.sub(" ", _SQL_TEXT.sub("", text))
     message = " ".join(_SERVER_PATH.sub("encountered", message).split())
     return Rendered(problem=_problem(text), message=message, layer=layer)
