@@ -179,7 +179,7 @@ def test_an_answer_without_a_picture_says_where_the_style_names_it(maps: MapsSer
     assert context["subtype"] == "style"
     assert context["layer"] == {"id": "layer1", "index": 1, "type": "mapnik"}
     assert context["member"] == "layers[1].options.cartocss"
-    assert context["context"]["source"]["start"] == {"line": 1, "column": 11}
+    assert context["context"]["source"]["start"] == {"line": 1, "column": 6}
     assert maps.remote.asked(address) == 1
 
 
@@ -276,7 +276,7 @@ def test_other_addresses_are_refused_at_their_place(maps: MapsServer, address: s
     assert status == 400
     assert message.startswith(f"style0:1:10 Unable to download '{address}'")
     assert reason in message
-    assert context["context"]["source"]["start"] == {"line": 1, "column": 11}
+    assert context["context"]["source"]["start"] == {"line": 1, "column": 6}
     assert len(maps.remote.requests) == asked
 
 

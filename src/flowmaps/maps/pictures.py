@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from flowmaps.cartocss import LayerStyle
-from flowmaps.errors import FlowMapsError, InvalidCartoCSS, Position, RemoteRefused, RemoteUnavailable
+from flowmaps.errors import FlowMapsError, InvalidCartoCSS, RemoteRefused, RemoteUnavailable
 from flowmaps.mapconfig import Layer
-from flowmaps.maps.preparation import PreparedMap, at_layer
+from flowmaps.maps.preparation import PreparedMap, at_layer, position_in_style
 from flowmaps.render import Picture, Pictures
 
 
@@ -39,7 +39,5 @@ def _undownloadable(error: RemoteUnavailable, address: str, layer: Layer, style:
     if not isinstance(error, RemoteRefused):
         return type(error)(text, reason=error.reason, retry_after_seconds=error.retry_after_seconds)
     refused = InvalidCartoCSS(text, kind="layer", subtype="style")
-    place = style.addresses[address]
-    if place.line is not None and place.column is not None:
-        refused.position = Position(place.line, place.column + 1)
+    refused.position = position_in_style(style.addresses[address])
     return at_layer(refused, layer, "cartocss")
