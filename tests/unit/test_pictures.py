@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from flowmaps.errors import (
     RenderTimeout,
 )
 from flowmaps.render.job import Job, PictureJob
-from flowmaps.render.pictures import FAILED_SECONDS, MOST_FAILURES, Picture, Pictures
+from flowmaps.render.pictures import FAILED_SECONDS, LOOKED_AT_ONCE, MOST_FAILURES, Picture, Pictures
 from flowmaps.render.pool import RenderPool
 from flowmaps.render.remote import RemoteImages
 from flowmaps.settings import RenderSettings, ServeSettings
@@ -50,10 +51,14 @@ class Pool(RenderPool):
     def __init__(self) -> None:
         super().__init__(RenderSettings())
         self.error: FlowMapsError | None = None
+        self.working = self.most = 0
 
     async def render(self, job: Job) -> tuple[bytes, ...]:
         assert isinstance(job, PictureJob)
+        self.working += 1
+        self.most = max(self.most, self.working)
         await asyncio.sleep(0)
+        self.working -= 1
         if self.error is not None:
             raise self.error
         return (job.body,)
@@ -71,6 +76,10 @@ class Scene:
     def bodies(self) -> list[bytes]:
         gc.collect()
         return sorted(path.read_bytes() for path in self.folder.glob("*/*.svg"))
+
+    @property
+    def names(self) -> list[str]:
+        return [path.name for path in self.folder.glob("*/*")]
 
     @property
     def is_gone(self) -> bool:
@@ -125,6 +134,11 @@ async def test_bytes_are_bounded_too(scene: Scene) -> None:
         gc.collect()
         assert sum(map(len, scene.bodies)) <= 1024 or len(scene.bodies) == 1
     assert scene.bodies == [b"x" * 2000]
+
+
+async def test_many_pictures_leave_room_for_tiles(scene: Scene) -> None:
+    await asyncio.gather(*(scene.pictures.get(str(number)) for number in range(40)))
+    assert scene.pool.most == LOOKED_AT_ONCE
 
 
 async def test_equal_pictures_are_one_file(scene: Scene) -> None:
@@ -220,14 +234,17 @@ async def test_files_that_somebody_removed_come_again(scene: Scene) -> None:
     assert len(scene.remote.asked) == 3
 
 
-async def test_no_room_is_no_defect(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> Path:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Pictures, "_write", full)
-    with pytest.raises(RemoteUnavailable) as caught:
-        await scene.pictures.get("a")
+async def test_no_room_is_no_defect_and_leaves_no_half_file(scene: Scene) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    scene.remote.bodies["a"] = b"x" * 500
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
+    try:
+        with pytest.raises(RemoteUnavailable) as caught:
+            await scene.pictures.get("a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.reason == "there is no room to keep it"
+    assert scene.names == ["lock"]
 
 
 async def test_downloads_end_with_the_process(tmp_path: Path) -> None:

@@ -18,11 +18,15 @@ async def fetch_pictures(pictures: Pictures, prepared: PreparedMap, layers: Sequ
     Raise `InvalidCartoCSS` at the place in the style where what an address gives is no picture, a `TemporaryError`
     where it gives nothing just now.
     """
-    styles = [(layer, prepared.layers[layer.index].style) for layer in layers]
-    named = {address: (layer, style) for layer, style in reversed(styles) if style for address in style.addresses}
+    named: dict[str, tuple[Layer, LayerStyle]] = {}
+    for layer in layers:
+        style = prepared.layers[layer.index].style
+        if style is not None:
+            for address in style.addresses:
+                named.setdefault(address, (layer, style))
     if not named:
         return {}
-    # All come to an end, so that none goes on for nobody and the first in the style is the one that is told.
+    # All come to an end first, so that it is always the first one of the map that is told.
     found = await asyncio.gather(*(pictures.get(address) for address in named), return_exceptions=True)
     ready: dict[str, Picture] = {}
     for (address, (layer, style)), result in zip(named.items(), found, strict=True):

@@ -42,6 +42,7 @@ from flowmaps.settings import RenderSettings
 FAILED_SECONDS = 10.0
 """A picture that could not be had is asked for again after this, however many want it."""
 MOST_FAILURES = 1024
+LOOKED_AT_ONCE = 4
 _PREFIX = "flow-maps-pictures-"
 _LOCK = "lock"
 _PNG = b"\x89PNG"
@@ -98,6 +99,8 @@ class Pictures:
         self._kept_bytes = 0
         self._failed: OrderedDict[str, tuple[float, type[RemoteUnavailable], str]] = OrderedDict()
         self._running: dict[str, asyncio.Task[Picture]] = {}
+        # Tiles must not find the renderer's queue full of a new map's pictures.
+        self._looking = asyncio.Semaphore(LOOKED_AT_ONCE)
         self._by_name: weakref.WeakValueDictionary[str, Picture] = weakref.WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -184,9 +187,8 @@ class Pictures:
     async def _cleaned(self, body: bytes) -> bytes:
         """Return what a worker makes of *body*; a worker that it ends or fills is the picture's fault."""
         try:
-            (cleaned,) = await self._pool.render(PictureJob(body, self._settings.picture_px))
-        except RemoteTimeout:
-            raise
+            async with self._looking:
+                (cleaned,) = await self._pool.render(PictureJob(body, self._settings.picture_px))
         except RemoteUnavailable as error:
             raise RemoteRefused(error.message, reason=error.reason) from error
         except RenderTimeout as error:
@@ -215,9 +217,16 @@ class Pictures:
 
     def _write(self, body: bytes) -> Path:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="part-", delete=False) as file:
-            file.write(body)
-        return Path(file.name)
+        number, name = tempfile.mkstemp(dir=self._folder, prefix="part-")
+        path = Path(name)
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(body)
+        except OSError:
+            # Half a file would take the room that is missing already.
+            path.unlink()
+            raise
+        return path
 
     def _keep(self, address: str, picture: Picture) -> None:
         self._forget(address)
