@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -148,17 +148,38 @@ def layer(sql_text: str, cartocss: str | None = RED, **options: Any) -> dict[str
 POINTS = "select * from datapoint"
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteAnswer:
+    """What the remote server says at a path, after *seconds*."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0
+
+
 @dataclass(slots=True)
 class RemoteServer:
-    """Another server on this machine, whose images layers may show; *answers* says what it does at a path."""
+    """Another server on this machine, whose images layers may show; *answers* are a test's own, by path."""
 
     port: int
+    answers: dict[str, RemoteAnswer] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def shows(self, name: str, body: bytes = b"", **answer: Any) -> str:
+        """Answer with *body* at an address that nobody asked for yet, and return that address."""
+        path = f"/{secrets.token_hex(4)}/{name}"
+        self.answers[path] = RemoteAnswer(body, **answer)
+        return self.url + path
+
+    def asked(self, address: str) -> int:
+        """Return how often *address* was asked for."""
+        return self.requests.count(address.removeprefix(self.url))
 
 
 def picture(color: str | tuple[int, ...], size: tuple[int, int] = (256, 256), form: str = "PNG") -> bytes:
@@ -192,6 +213,11 @@ def remote_server() -> Iterator[RemoteServer]:
         def do_GET(self) -> None:
             remote.requests.append(self.path)
             remote.headers.append(dict(self.headers.items()))
+            own = remote.answers.get(self.path)
+            if own is not None:
+                time.sleep(own.seconds)
+                self.answer(own.status, own.body, "application/octet-stream", own.headers)
+                return
             kind = self.path.split("/")[1]
             match kind:
                 case "green":
@@ -216,8 +242,10 @@ def remote_server() -> Iterator[RemoteServer]:
                 case _:
                     self.answer(404, b"", "text/plain")
 
-        def answer(self, status: int, body: bytes, kind: str) -> None:
+        def answer(self, status: int, body: bytes, kind: str, headers: Mapping[str, str] | None = None) -> None:
             self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "max-age=99999")
@@ -298,6 +326,38 @@ def maps_server(postgres: Postgres, **settings: str) -> Iterator[MapsServer]:
                 remote,
                 environ,
                 master_url,
+            )
+        finally:
+            process.stop()
+
+
+@contextmanager
+def another_server(maps: MapsServer, **settings: str) -> Iterator[MapsServer]:
+    """Start one more server over the same databases, with other *settings*."""
+    port, metrics_port = free_port(), free_port()
+    environ = {
+        **maps.environ,
+        "FLOWMAPS_SERVE_PORT": str(port),
+        "FLOWMAPS_SERVE_METRICS_PORT": str(metrics_port),
+        "FLOWMAPS_RENDER_WORKERS": "1",
+        **settings,
+    }
+    with tempfile.TemporaryDirectory(prefix="maps-", dir="/var/tmp") as folder:
+        process = Server(
+            "serve",
+            [sys.executable, "-m", "flowmaps", "serve"],
+            folder=Path(folder),
+            environment=environ,
+            ready=lambda: _is_ready(port),
+        )
+        process.start()
+        try:
+            yield replace(
+                maps,
+                url=f"http://127.0.0.1:{port}",
+                metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
+                process=process,
+                environ=environ,
             )
         finally:
             process.stop()

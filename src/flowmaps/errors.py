@@ -24,6 +24,7 @@
     │   ├── RegistryUnavailable
     │   ├── BrokerUnavailable
     │   ├── RemoteUnavailable
+    │   │   ├── RemoteRefused
     │   │   └── RemoteTimeout
     │   ├── TenantNotReady
     │   ├── RenderQueueFull
@@ -213,7 +214,15 @@ class BrokerUnavailable(TemporaryError):
 
 
 class RemoteUnavailable(TemporaryError):
-    """A remote tile or image that a layer names cannot be fetched."""
+    """A remote tile or image that a layer names cannot be fetched; *reason* says why, without the address."""
+
+    def __init__(self, message: str, *, reason: str = "", retry_after_seconds: int = 5) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.reason = reason or message
+
+
+class RemoteRefused(RemoteUnavailable):
+    """The remote server works, but what it answers is no image for us: asking again soon changes nothing."""
 
 
 class RemoteTimeout(RemoteUnavailable):

@@ -218,6 +218,15 @@ class RenderSettings(Group):
     asset_directory: OptionalPath = Field(
         None, description="Directory of the pictures that styles may use as markers, shields and patterns."
     )
+    picture_directory: OptionalPath = Field(
+        None,
+        description="Where pictures that styles name by address are kept, each process in a folder of its own; "
+        "default: the directory for temporary files.",
+    )
+    pictures: int = Field(1024, ge=1, description="Most such pictures kept; the one unused for longest goes first.")
+    picture_bytes: int = Field(67_108_864, ge=1024, description="Most bytes of such pictures kept.")
+    picture_seconds: float = Field(3600, gt=0, description="Such a picture is fetched anew after this.")
+    picture_px: int = Field(1024, ge=1, le=2048, description="Longest side of such a picture, in pixels.")
     memory_mib: int = Field(1024, ge=128, description="Address space limit of a worker above its start, in MiB.")
     geojson_buffer_size_px: int = Field(16, ge=0, le=256, description="Buffer around a GeoJSON tile, in tile pixels.")
     variables: dict[str, str | bool | int | float] = Field(
@@ -251,7 +260,8 @@ class ServeSettings(Group):
     metrics_port: int = Field(9102, ge=0, le=65535, description="Port of `/metrics`; 0: any free.")
     public_url: str = Field("", description="Address as clients see it, for TileJSON; default: from the request.")
     layer_url_hosts: Words = Field(
-        (), description="Hosts that layers may fetch images from: `host`, `host:port`, `*.domain`, or `*` for any."
+        (),
+        description="Hosts that layers and styles may fetch images from: `host`, `host:port`, `*.domain`, `*` for any.",
     )
     layer_url_networks: Words = Field(
         (), description="Private networks, as `10.0.0.0/8`, that such a host may lie in; by default none."
@@ -288,6 +298,7 @@ class LimitSettings(Group):
     )
     map_lifetime_seconds: int = Field(2_592_000, ge=60, description="A map unused for this long expires.")
     static_image_px: int = Field(8192, ge=16, description="Largest side of a static image, in pixels.")
+    pictures: int = Field(32, ge=0, description="Most pictures that the styles of a map name by address.")
     max_zoom: int = Field(30, ge=0, le=30, description="Deepest zoom of a tile address.")
     features_per_tile: int = Field(200_000, ge=1, description="Most features a layer may read for one tile.")
 

@@ -273,9 +273,22 @@ def test_a_torque_marker_may_be_a_picture(maps: MapsServer) -> None:
     style = f'#l {{ marker-width: 10; marker-file: url("{maps.remote.url}/green/x"); }}'
     created = maps.create(torque(MIDDLE.format("(1)"), frames=1, style=style))
     assert painted(opened(maps.get(created, "0/0/0/0.png").content), GREEN) == 400
+    body = b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="4"><path d="M0 0H8V4H0Z" fill="#0000ff"/></svg>'
+    style = f'#l {{ marker-width: 20; marker-file: url("{maps.remote.shows("a.svg", body)}"); }}'
+    created = maps.create(torque(MIDDLE.format("(1)"), frames=1, style=style))
+    # Twice the width that is a radius, sharp, and as high as its shape wants it.
+    assert painted(opened(maps.get(created, "0/0/0/0.png").content), BLUE) == pytest.approx(40 * 20, abs=60)
     away = f'#l {{ marker-width: 10; marker-fill: blue; marker-file: url("{maps.remote.url}/missing/x"); }}'
     created = maps.create(torque(MIDDLE.format("(1)"), frames=1, style=away))
     assert painted(opened(maps.get(created, "0/0/0/0.png").content), BLUE) == pytest.approx(314, rel=0.1)
+    maps.get(created, "0/1/0/0.png")
+    assert maps.remote.requests.count("/missing/x") == 1
+
+
+def test_a_torque_style_of_too_many_pictures(maps: MapsServer) -> None:
+    style = " ".join(f'#l[value={n}] {{ marker-file: url("{maps.remote.url}/many/{n}"); }}' for n in range(33))
+    status, message, _ = maps.refused(torque(MIDDLE.format("(1)"), frames=1, style=style))
+    assert (status, message) == (400, "The styles of the map name 33 pictures by address, the limit is 32")
 
 
 # --- plain

@@ -17,6 +17,7 @@ from flowmaps.errors import (
     DatabaseUnavailable,
     InvalidSQL,
     QueryTimeout,
+    RemoteUnavailable,
     RendererCrashed,
     RenderQueueFull,
     RenderTimeout,
@@ -146,6 +147,17 @@ async def test_what_postgresql_refuses_is_named(pool: RenderPool, database: str)
 async def test_a_database_that_is_away_is_no_callers_error(pool: RenderPool) -> None:
     with pytest.raises(DatabaseUnavailable):
         await pool.render(job(plan(f"postgresql://nobody:secret@127.0.0.1:{free_port()}/none")))
+
+
+async def test_a_picture_that_is_gone_is_no_callers_error_and_tells_no_path(pool: RenderPool, database: str) -> None:
+    style = compile_layer(
+        "#a { marker-file: url(http://a/b.png); }", layer_id="a", resources=lambda name: name
+    ).with_files({"http://a/b.png": "/var/tmp/gone.png"})
+    layers = [PlannedLayer(style, f"({POINT}) as cdbq", "geom", 3857)]
+    gone = plan_map(layers, conninfo=database, buffer_px=0, features_per_tile=1000)
+    with pytest.raises(RemoteUnavailable) as caught:
+        await pool.render(job(gone))
+    assert "/var/tmp" not in caught.value.message
 
 
 async def test_a_statement_timeout_of_the_role_is_a_timeout(pool: RenderPool, database: str) -> None:

@@ -6,7 +6,7 @@ into the styles of its layers; `build_map` writes the XML of a whole map. `bind_
 `evaluate` says directly what a stylesheet means for one feature. Nothing here needs Mapnik.
 """
 
-from flowmaps.cartocss.check import RefusedResource, listed_assets, relative_names
+from flowmaps.cartocss.check import CheckAddress, RefusedResource, is_address, listed_assets, relative_names
 from flowmaps.cartocss.compiler import FALLBACK_FONT, Drawn, compile_layer, compile_style, evaluate
 from flowmaps.cartocss.emit import MapLayer, build_map
 from flowmaps.cartocss.reference import Property, Reference, load_reference, property_named
@@ -20,6 +20,7 @@ from flowmaps.cartocss.versions import upgrade
 __all__ = [
     "FALLBACK_FONT",
     "CartoError",
+    "CheckAddress",
     "Drawn",
     "LayerStyle",
     "Limits",
@@ -39,6 +40,7 @@ __all__ = [
     "compile_style",
     "compile_torque",
     "evaluate",
+    "is_address",
     "listed_assets",
     "load_reference",
     "parse",

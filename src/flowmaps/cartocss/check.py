@@ -18,6 +18,7 @@ MAX_IMAGE_FILTERS = 8
 MIN_DASH_PX = 0.1
 MIN_SPACING_PX = 1.0
 MAX_BUFFER_PX = 1024
+MAX_ADDRESS_CHARS = 2048
 
 _RATIO = re.compile(r"(^|-)(opacity|gamma|smooth)$")
 _NUMERIC = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?")
@@ -35,9 +36,14 @@ _PLACEMENTS = re.compile(r"(?:N|S|E|W|NE|NW|SE|SW|X)(?:,(?:N|S|E|W|NE|NW|SE|SW|X
 _ELEMENT = re.compile(r"</?\s*(?:Format|Layout|Placement)\b", re.IGNORECASE)
 _MODES = ("discrete", "linear", "exact", "inherit", "linear-rgba", "linear-bgra")
 _TRANSFORM = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)\s*,?")
+_IPV6_HOST = re.compile(r"\[[0-9a-fA-F:.]+\](?::\d+)?")
+_WITH_FIELD = "an address must not hold a field, as each of its values would be another download"
 _BUILT_IN_SHAPES = ("shape://ellipse", "shape://arrow")
 
 Resolve = Callable[[str], str]
+"""The name of a file in a style → the file, or the address itself where somebody will fetch it."""
+CheckAddress = Callable[[str], object]
+"""Raises `RefusedResource` for an address that nobody will fetch."""
 CheckExpression = Callable[[str], object]
 
 
@@ -295,6 +301,8 @@ class Checker:
     def _uri(self, known: Property, value: Value) -> Printed:
         if isinstance(value, Keyword) and value.text == known.default and not known.required:
             return Printed(value.text)
+        if isinstance(value, Field) and "://" in value.text:
+            raise BadValue(f"Unable to download {value.text[:200]}: {_WITH_FIELD}")
         if not isinstance(value, Uri | String) or (known.required and not value.text.strip()):
             raise BadValue
         if not value.text or value.text in _BUILT_IN_SHAPES:
@@ -420,21 +428,25 @@ def _is_dynamic(text: str) -> bool:
 
 def relative_names(name: str) -> str:
     """Hand out relative names without ``..`` as they are: for looking at a style, not for drawing it on a server."""
-    _refuse_address(name)
+    if is_address(name):
+        raise _not_fetched(name)
     parts = name.replace("\\", "/").split("/")
     if ":" in name or name.startswith(("/", "~", "\\")) or ".." in parts or parts[0].startswith("["):
         raise _not_an_asset(name)
     return name
 
 
-def listed_assets(assets: Mapping[str, str]) -> Resolve:
+def listed_assets(assets: Mapping[str, str], check_address: CheckAddress | None = None) -> Resolve:
     """Return a resolver that hands out the files of *assets*, by name, and refuses everything else.
 
+    Addresses that *check_address* lets pass are handed out as they are; without it all of them are refused.
     A field inside a name is refused too, as data could then name any file.
     """
 
     def resolve(name: str) -> str:
-        _refuse_address(name)
+        if is_address(name):
+            _check_address(name, check_address)
+            return name
         if name not in assets:
             raise _not_an_asset(name)
         return assets[name]
@@ -442,9 +454,25 @@ def listed_assets(assets: Mapping[str, str]) -> Resolve:
     return resolve
 
 
-def _refuse_address(name: str) -> None:
-    if name.lower().startswith(("http://", "https://")):
-        raise RefusedResource(f"Unable to download '{name[:200]}': this server fetches no remote files")
+def is_address(name: str) -> bool:
+    """Tell whether a file's name is one that must be fetched."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def _check_address(name: str, check_address: CheckAddress | None) -> None:
+    if check_address is None:
+        raise _not_fetched(name)
+    # Brackets belong to the host alone: [::1].
+    host, _, path = name.partition("://")[2].partition("/")
+    if "[" in path or "]" in path or ("[" in host and not _IPV6_HOST.fullmatch(host)):
+        raise RefusedResource(f"Unable to download '{name[:200]}': {_WITH_FIELD}")
+    if len(name) > MAX_ADDRESS_CHARS:
+        raise RefusedResource(f"Unable to download '{name[:200]}…': more than {MAX_ADDRESS_CHARS} characters")
+    check_address(name)
+
+
+def _not_fetched(name: str) -> RefusedResource:
+    return RefusedResource(f"Unable to download '{name[:200]}': this server fetches no remote files")
 
 
 def _not_an_asset(name: str) -> RefusedResource:

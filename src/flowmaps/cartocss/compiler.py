@@ -20,7 +20,16 @@ from flowmaps.cartocss.cascade import (
     split_zooms,
     winners,
 )
-from flowmaps.cartocss.check import BadValue, Checker, CheckExpression, Printed, Resolve, listed_assets, relative_names
+from flowmaps.cartocss.check import (
+    BadValue,
+    Checker,
+    CheckExpression,
+    Printed,
+    Resolve,
+    is_address,
+    listed_assets,
+    relative_names,
+)
 from flowmaps.cartocss.evaluate import Evaluator, Problem, first_definitions
 from flowmaps.cartocss.expressions import Scalar, fields
 from flowmaps.cartocss.filters import FilterSet, field_clause, opaque_clause
@@ -95,7 +104,8 @@ def compile_layer(
     *version* is the Mapnik version that the style was written for; older ones are brought up to date first.
     *fonts* are the face names that can be drawn: others are replaced by *fallback_font*, or refused where *strict*.
     *resources* lists the files that the style may use, by the names that it uses for them, or is a function from such a
-    name to the file; without it every file is refused. *check_expression* raises on an expression
+    name to the file, which may hand an address back for somebody to fetch (see `LayerStyle.with_files`); without it
+    every file is refused. *check_expression* raises on an expression
     that Mapnik refuses. *variables* are the names of the ``@variables`` in strings that are set while drawing;
     without it any may be used. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
     *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an
@@ -244,6 +254,8 @@ class _Compiler:
         self.filter_columns: dict[str, int] = {}
         self.columns: dict[str, int] = {}
         self.files: dict[str, None] = {}
+        # Remote files with the offset of their first use.
+        self.addresses: dict[str, int] = {}
         self.rules = 0
         sheet = parse(report)
         # Where something does not parse, what it would have declared is missing without its author's fault.
@@ -420,7 +432,11 @@ class _Compiler:
             if outcome.printed is not None:
                 for name in outcome.printed.columns:
                     self.columns.setdefault(name, assignment.offset)
-                self.files.update(dict.fromkeys(outcome.printed.files))
+                for name in outcome.printed.files:
+                    if is_address(name):
+                        self.addresses.setdefault(name, assignment.offset)
+                    else:
+                        self.files[name] = None
         return outcome.printed
 
     # --- the layer
@@ -492,6 +508,7 @@ class _Compiler:
             columns=tuple(ordered),
             column_uses={name: self.report.message("error", "", columns[name]) for name in ordered},
             files=tuple(self.files),
+            addresses={name: self.report.message("error", "", offset) for name, offset in self.addresses.items()},
             messages=tuple(sorted(self.report.warnings, key=lambda message: message.offset or 0)),
         )
 

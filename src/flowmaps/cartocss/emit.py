@@ -37,13 +37,16 @@ def build_map(
 ) -> str:
     """Return the XML of a map.
 
-    Raise `CartoError` where it passes a limit, `ValueError` where two layers or two styles share a name.
+    Raise `CartoError` where it passes a limit, `ValueError` where two layers or two styles share a name, or where no
+    files are known for the addresses of a style.
     *params* become the map's parameters, *attributes* are set on the map before those of the stylesheets.
     """
     limits = limits or Limits()
     names = [layer.style.layer_id for layer in layers]
     if len(set(names)) != len(names):
         raise ValueError(f"two layers share an id: {', '.join(names)}")
+    if unfetched := [address for layer in layers for address in layer.style.addresses]:
+        raise ValueError(f"no files are known for the addresses {', '.join(unfetched)}")
     styles = [style.name for layer in layers for style in layer.style.styles]
     if len(set(styles)) != len(styles):
         # A layer "a" with an attachment "b" and a layer "a-b": Mapnik would keep one of the two styles.

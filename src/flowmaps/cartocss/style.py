@@ -15,6 +15,9 @@ _SCALES = (
     500, 250, 100, 50, 25, 12.5,
 )  # fmt: skip
 
+_FILE_ATTRIBUTES = ("file", "background-image")
+"""Attributes of Mapnik's XML that name a file, as far as a style may set them."""
+
 
 def scale_above(zoom: int) -> str:
     """Return the scale denominator that bounds *zoom* from above; it bounds the zoom before from below."""
@@ -54,7 +57,11 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class LayerStyle:
-    """A compiled layer; *styles* are in drawing order, the bottom one first."""
+    """A compiled layer; *styles* are in drawing order, the bottom one first.
+
+    *files* are those on this machine that it uses. *addresses* are those of other machines, each with the place of its
+    first use; nothing can be drawn before `with_files` said where their files are.
+    """
 
     layer_id: str
     styles: tuple[Style, ...]
@@ -64,6 +71,16 @@ class LayerStyle:
     files: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
     column_uses: Mapping[str, Message] = field(default_factory=dict)
+    addresses: Mapping[str, Message] = field(default_factory=dict)
+
+    def with_files(self, files: Mapping[str, str]) -> LayerStyle:
+        """Return the style with its *addresses* replaced by the files that *files* names for them."""
+        if not self.addresses:
+            return self
+        styles = tuple(
+            replace(style, rules=tuple(_rule_with_files(rule, files) for rule in style.rules)) for style in self.styles
+        )
+        return replace(self, styles=styles, map_properties=_with_files(self.map_properties, files), addresses={})
 
     def missing_columns(self, known: Iterable[str]) -> list[Message]:
         """Return an error, at its first use and with a suggestion, for each column that *known* lacks."""
@@ -75,3 +92,17 @@ class LayerStyle:
                 text = f'column "{name}" does not exist' + (f". Did you mean {closest}?" if closest else "")
                 found.append(replace(self.column_uses.get(name, Message("error", "")), severity="error", text=text))
         return found
+
+
+def _rule_with_files(rule: Rule, files: Mapping[str, str]) -> Rule:
+    symbolizers = tuple(
+        replace(symbolizer, attributes=_with_files(symbolizer.attributes, files)) for symbolizer in rule.symbolizers
+    )
+    return replace(rule, symbolizers=symbolizers)
+
+
+def _with_files(attributes: Mapping[str, str], files: Mapping[str, str]) -> Mapping[str, str]:
+    """Return *attributes* with addresses replaced; only where a file is meant, as a text may be an address too."""
+    if not any(attributes.get(name) in files for name in _FILE_ATTRIBUTES):
+        return attributes
+    return {name: files.get(value, value) if name in _FILE_ATTRIBUTES else value for name, value in attributes.items()}

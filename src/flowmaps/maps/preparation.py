@@ -9,12 +9,15 @@ from typing import Any
 from flowmaps.cartocss import (
     FALLBACK_FONT,
     CartoError,
+    CheckAddress,
     LayerStyle,
     Message,
     TorqueStyle,
     bind_variables,
     compile_layer,
     compile_torque,
+    is_address,
+    listed_assets,
     uses_variables,
 )
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
@@ -103,6 +106,17 @@ class PreparedMap:
         return frozenset(read.union(*(layer.affected_tables for layer in self.config.layers)))
 
     @property
+    def addresses(self) -> frozenset[str]:
+        """Addresses of the pictures that the styles name."""
+        named: set[str] = set()
+        for item in self.layers.values():
+            if item.style is not None:
+                named.update(item.style.addresses)
+            if item.torque is not None:
+                named.update(name for name in item.torque.files if is_address(name))
+        return frozenset(named)
+
+    @property
     def is_tracked(self) -> bool:
         """Whether ingest knows of every change of what the map shows."""
         return self.tables <= TRACKED_TABLES
@@ -123,16 +137,20 @@ class PreparedMap:
         declared = [style.map_properties["buffer-size"] for style in styles if "buffer-size" in style.map_properties]
         return float(declared[-1]) if declared else self.config.buffer_px(tile_format, default)
 
-    def planned(self, layers: Sequence[Layer], zoom: int | None = None) -> list[PlannedLayer]:
-        """Return what Mapnik draws for *layers*, which all have a style; with *zoom* it need not be told that one."""
+    def planned(self, layers: Sequence[Layer], files: Mapping[str, str], zoom: int | None = None) -> list[PlannedLayer]:
+        """Return what Mapnik draws for *layers*, which all have a style; with *zoom* it need not be told that one.
+
+        *files* are those of the styles' addresses.
+        """
         planned = []
         for layer in layers:
             prepared = self.layers[layer.index]
             if prepared.style is None:
                 raise InvalidMapConfig(f"Missing cartocss for layer {layer.index} options", layer=layer.index)
+            style = prepared.style.with_files(files)
             planned.append(
                 PlannedLayer(
-                    style=prepared.style if zoom is None else bind_variables(prepared.style, zoom_variables(zoom)),
+                    style=style if zoom is None else bind_variables(style, zoom_variables(zoom)),
                     table=prepared.table(zoom),
                     geom_column=layer.geom_column,
                     srid=layer.srid,
@@ -147,14 +165,16 @@ class PreparedMap:
 
 @dataclass(frozen=True, slots=True)
 class StyleResources:
-    """What styles may use: installed *fonts*, the one drawn for others, *assets* by name, and render *variables*.
+    """What styles may use: installed *fonts*, the one drawn for others, *assets* by name, and addresses.
 
-    SQL may use the variables as well.
+    *check_address* raises `RefusedResource` for an address that no picture is fetched from; without it none is.
+    Render *variables* are for SQL as well.
     """
 
     fonts: frozenset[str]
     fallback_font: str = FALLBACK_FONT
     assets: Mapping[str, str] = field(default_factory=dict)
+    check_address: CheckAddress | None = None
     variables: Variables = field(default_factory=dict)
 
 
@@ -177,7 +197,11 @@ def prepare_map(
                 aggregated_sql=resolved.aggregated_sql(layer, vetted.sql),
                 variables=resources.variables,
             )
-    return PreparedMap(config, layers, resolved)
+    prepared = PreparedMap(config, layers, resolved)
+    if len(addresses := prepared.addresses) > limits.pictures:
+        text = f"The styles of the map name {len(addresses)} pictures by address, the limit is {limits.pictures}"
+        raise InvalidMapConfig(text)
+    return prepared
 
 
 def check_map(document: object, *, limits: LimitSettings, resources: StyleResources) -> None:
@@ -243,7 +267,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             version=layer.cartocss_version or "",
             fonts=resources.fonts,
             fallback_font=resources.fallback_font,
-            resources=resources.assets,
+            resources=listed_assets(resources.assets, resources.check_address),
             variables=(*RENDER_VARIABLES, *resources.variables),
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg import AsyncConnection
 
@@ -13,9 +13,10 @@ from flowmaps.mapconfig import Layer, MapConfig, select_layers, vector_extents
 from flowmaps.mapconfig.layer_options import http_options, plain_options
 from flowmaps.mapconfig.selection import is_single_number
 from flowmaps.mapconfig.values import LAYER_TYPES, MAPNIK
+from flowmaps.maps.pictures import fetch_pictures
 from flowmaps.maps.preparation import PreparedLayer, PreparedMap, at_layer
 from flowmaps.maps.services import Services
-from flowmaps.render import MapPlan, Renderer, Tile, TileRequest, plan_map
+from flowmaps.render import MapPlan, Picture, Renderer, Tile, TileRequest, plan_map
 from flowmaps.render.blend import BlendPart, BlendRenderer
 from flowmaps.render.describe import Column, describe
 from flowmaps.render.formats import Family, Kind, TileFormat, check_makes, unsupported
@@ -99,20 +100,26 @@ async def plan_of(  # noqa: PLR0917
     prepared: PreparedMap,
     layers: Sequence[Layer],
     tile_format: str,
+    pictures: Mapping[str, Picture],
     zoom: int | None = None,
 ) -> MapPlan:
-    """Return Mapnik's map of *layers*, made once for each selection, format and connection; and *zoom* where given."""
+    """Return Mapnik's map of *layers*, made once for each selection, format, connection and *pictures*.
+
+    And for each *zoom*, where that is given.
+    """
     tenant = await services.tenants.tenant(topic)
     conninfo = tenant.conninfo_reader
-    key = (tuple(layer.index for layer in layers), tile_format, conninfo, zoom)
+    files = {address: picture.path for address, picture in pictures.items()}
+    key = (tuple(layer.index for layer in layers), tile_format, conninfo, tuple(sorted(files.items())), zoom)
     plan = prepared.plans.get(key)
     if plan is None:
         plan = plan_map(
-            prepared.planned(layers, zoom),
+            prepared.planned(layers, files, zoom),
             conninfo=conninfo,
             buffer_px=prepared.config.buffer_px(tile_format, services.settings.render.buffer_size_px),
             features_per_tile=services.settings.limit.features_per_tile,
             connect_timeout_seconds=services.settings.database.connect_timeout_seconds,
+            pictures=[(picture.path, picture.decoded_bytes) for picture in pictures.values()],
         )
         if len(prepared.plans) >= MOST_PLANS:
             prepared.plans.clear()
@@ -134,13 +141,16 @@ async def _mapnik(
         fields = tuple(name for name in layers[0].interactivity if name in columns)
     # A layer that is selected twice is painted once: nothing but its transparency could tell.
     distinct = list(dict.fromkeys(layers))
+    pictures = await fetch_pictures(services.pictures, prepared, distinct)
     # Mapnik is told the zoom while it draws an image, but takes no variables for a grid: that needs a map per zoom.
     per_zoom = wanted.family == "grid" and prepared.layers[layers[0].index].varies_with_zoom
 
     async def plan(tile: TileCoord) -> MapPlan:
-        return await plan_of(services, topic, prepared, distinct, wanted.name, tile.z if per_zoom else None)
+        zoom = tile.z if per_zoom else None
+        return await plan_of(services, topic, prepared, distinct, wanted.name, pictures, zoom)
 
-    return MapnikRenderer(services.blocks, plan, services.settings.render.png_options, fields)
+    encoding = services.settings.render.png_options
+    return MapnikRenderer(services.blocks, plan, encoding, fields, tuple(pictures.values()))
 
 
 def _check_styled(config: MapConfig, tile_format: str) -> None:
@@ -265,7 +275,7 @@ def _torque(services: Services, topic: str, prepared: PreparedMap, layer: Layer)
         source=torque_source(prepared, layer),
         times=lambda freshness: times_of(services, topic, prepared, layer, freshness),
         pool=services.pool,
-        remote=services.remote,
+        pictures=services.pictures,
         drawn_step=int(step) if isinstance(step, int | float) and math.isfinite(step) else 0,
         features_per_tile=settings.limit.features_per_tile,
         default_encoding=settings.render.png_options,

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from flowmaps.cartocss import RefusedResource
 from flowmaps.errors import FlowMapsError, StoreUnavailable
 from flowmaps.maps.preparation import PreparedMap, StyleResources, prepare_map
 from flowmaps.maps.resolved import Resolved
 from flowmaps.mapstore import MapStore, NamedMapStore, StoredMap, open_map_store
 from flowmaps.mapstore.values import unknown_map
-from flowmaps.render import BlockRenderer, RenderPool
-from flowmaps.render.remote import RemoteImages
+from flowmaps.render import BlockRenderer, Pictures, RenderPool
+from flowmaps.render.remote import NotListed, RemoteImages
 from flowmaps.settings import Settings
 from flowmaps.tenants import TenantPools
 
@@ -50,6 +51,7 @@ class Services:
     pool: RenderPool
     blocks: BlockRenderer
     remote: RemoteImages
+    pictures: Pictures
     static_slots: asyncio.Semaphore
     named: NamedMapStore
     clock: Callable[[], float] = time.monotonic
@@ -61,7 +63,15 @@ class Services:
     def resources(self) -> StyleResources:
         """What styles and SQL may use."""
         render = self.settings.render
-        return StyleResources(self.pool.fonts, render.fallback_font, self.pool.assets, render.variables)
+        return StyleResources(
+            self.pool.fonts, render.fallback_font, self.pool.assets, self._check_address, render.variables
+        )
+
+    def _check_address(self, address: str) -> None:
+        try:
+            self.remote.check_listed(address)
+        except NotListed as error:
+            raise RefusedResource(f"Unable to download '{address[:200]}': {error.message}") from error
 
     def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""
@@ -126,6 +136,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         store = await stack.enter_async_context(open_map_store(settings, tenants.master))
         pool = await stack.enter_async_context(RenderPool(settings.render))
         remote = await stack.enter_async_context(RemoteImages(settings.serve))
+        pictures = await stack.enter_async_context(Pictures(settings.render, remote, pool))
         purging = asyncio.create_task(_purge(store))
         try:
             yield Services(
@@ -135,6 +146,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 pool,
                 BlockRenderer(pool, metatile=settings.render.metatile),
                 remote,
+                pictures,
                 asyncio.Semaphore(settings.render.static_at_once),
                 NamedMapStore(tenants.master, settings.limit),
             )

@@ -3,6 +3,7 @@
 from flowmaps.render.blocks import BlockRenderer
 from flowmaps.render.contract import Renderer, Tile, TileRequest
 from flowmaps.render.job import Block, MapJob, MapPlan, Rendered
+from flowmaps.render.pictures import Picture, Pictures
 from flowmaps.render.plan import PlannedLayer, plan_map
 from flowmaps.render.pool import RenderPool
 
@@ -11,6 +12,8 @@ __all__ = [
     "BlockRenderer",
     "MapJob",
     "MapPlan",
+    "Picture",
+    "Pictures",
     "PlannedLayer",
     "RenderPool",
     "Rendered",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from flowmaps.render.job import Block, MapJob, MapPlan, block_of
+from flowmaps.render.pictures import Picture
 from flowmaps.render.pool import RenderPool
 from flowmaps.tile import TileCoord
 
@@ -28,13 +30,33 @@ class BlockRenderer:
         self._kept: OrderedDict[BlockKey, tuple[float, dict[TileCoord, bytes]]] = OrderedDict()
         self._kept_bytes = 0
 
-    async def image(self, plan: MapPlan, tile: TileCoord, *, freshness: str, encoding: str, scale: int) -> bytes:
-        """Return the image of *tile*. Tiles of one *freshness* may answer for each other, others may not."""
-        return await self._tile(plan, tile, freshness, "image", encoding, scale, ())
+    async def image(
+        self,
+        plan: MapPlan,
+        tile: TileCoord,
+        *,
+        freshness: str,
+        encoding: str,
+        scale: int,
+        pictures: Sequence[Picture] = (),
+    ) -> bytes:
+        """Return the image of *tile*. Tiles of one *freshness* may answer for each other, others may not.
 
-    async def grid(self, plan: MapPlan, tile: TileCoord, *, freshness: str, fields: tuple[str, ...]) -> bytes:
-        """Return the UTFGrid of *tile* as JSON."""
-        return await self._tile(plan, tile, freshness, "grid", "", 1, fields)
+        *pictures* are those of the plan; they are referred to until it is drawn, whoever goes away before.
+        """
+        return await self._tile(plan, tile, freshness, "image", encoding, scale, (), pictures)
+
+    async def grid(
+        self,
+        plan: MapPlan,
+        tile: TileCoord,
+        *,
+        freshness: str,
+        fields: tuple[str, ...],
+        pictures: Sequence[Picture] = (),
+    ) -> bytes:
+        """Return the UTFGrid of *tile* as JSON; see `image`."""
+        return await self._tile(plan, tile, freshness, "grid", "", 1, fields, pictures)
 
     async def _tile(  # noqa: PLR0917  the parts of a key
         self,
@@ -45,6 +67,7 @@ class BlockRenderer:
         encoding: str,
         scale: int,
         fields: tuple[str, ...],
+        pictures: Sequence[Picture],
     ) -> bytes:
         block = block_of(tile, self._metatile)
         key = (plan.key, freshness, f"{output}:{encoding}", scale, fields, block)
@@ -56,7 +79,7 @@ class BlockRenderer:
             job = MapJob(plan, block, output, encoding, scale, fields)
             task = asyncio.create_task(self._draw(key, job))
             self._running[key] = task
-            task.add_done_callback(lambda done: self._finish(key, done))
+            task.add_done_callback(functools.partial(self._finish, key, pictures))
         # A caller who goes away must not take the drawing from the others.
         bodies = await asyncio.shield(task)
         return bodies[block.tiles.index(tile)]
@@ -67,7 +90,7 @@ class BlockRenderer:
             self._keep(key, dict(zip(job.block.tiles, bodies, strict=True)))
         return bodies
 
-    def _finish(self, key: BlockKey, task: asyncio.Task[tuple[bytes, ...]]) -> None:
+    def _finish(self, key: BlockKey, _pictures: Sequence[Picture], task: asyncio.Task[tuple[bytes, ...]]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
             # Fetched here, so that a failure that nobody waited for is no unhandled one.

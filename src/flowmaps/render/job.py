@@ -22,6 +22,8 @@ class MapPlan:
     key: str
     xml: str
     environment: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[tuple[str, int], ...] = ()
+    """The fetched files that the map draws, each with the bytes that it takes in memory."""
 
     def __repr__(self) -> str:
         return f"MapPlan({self.key!r})"
@@ -124,7 +126,19 @@ class TorqueJob:
     output: Literal["torque"] = "torque"
 
 
-Job = MapJob | ComposeJob | PatternJob | TorqueJob
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """Turn a picture of unknown origin, of at most *side_px* pixels a side, into a file that Mapnik may read.
+
+    The answer is one body: PNG or SVG, written anew.
+    """
+
+    body: bytes
+    side_px: int
+    output: Literal["picture"] = "picture"
+
+
+Job = MapJob | ComposeJob | PatternJob | TorqueJob | PictureJob
 
 
 @dataclass(frozen=True, slots=True)

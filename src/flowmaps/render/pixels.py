@@ -62,11 +62,13 @@ def load(part: Part) -> mapnik.Image:
     return loaded
 
 
-def read_foreign(body: bytes) -> Image.Image:
-    """Return an image of unknown origin as RGBA; raise `BadImage`."""
+def read_foreign(body: bytes, *, side_px: int | None = None) -> Image.Image:
+    """Return an image of unknown origin, of at most *side_px* pixels a side, as RGBA; raise `BadImage`."""
     try:
         with Image.open(io.BytesIO(body), formats=FOREIGN_FORMATS) as image:
-            if not 0 < image.width * image.height <= LARGEST_FOREIGN_PX:
+            is_too_long = side_px is not None and max(image.size) > side_px
+            # Said before a single pixel is unpacked.
+            if is_too_long or not 0 < image.width * image.height <= LARGEST_FOREIGN_PX:
                 raise BadImage(f"an image of {image.width} by {image.height} pixels is too large")
             return image.convert("RGBA")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

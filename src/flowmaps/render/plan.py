@@ -46,10 +46,12 @@ def plan_map(
     buffer_px: int,
     features_per_tile: int,
     connect_timeout_seconds: float = 5,
+    pictures: Sequence[tuple[str, int]] = (),
 ) -> MapPlan:
     """Return the map that draws *layers*, the bottom one first, over the database that *conninfo* names.
 
     *buffer_px* is in tile pixels; a stylesheet's own ``buffer-size`` outranks it.
+    *pictures* are the files that the styles got for addresses, each with its size in memory, in bytes.
     Mapnik's reader takes few of libpq's parameters; the others, such as TLS, reach it through the environment.
     """
     parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
@@ -70,7 +72,7 @@ def plan_map(
         attributes={"buffer-size": str(buffer_px)},
     )
     key = hashlib.blake2b(repr((xml, environment)).encode(), digest_size=16).hexdigest()
-    return MapPlan(key, xml, environment)
+    return MapPlan(key, xml, environment, tuple(pictures))
 
 
 def _datasource(

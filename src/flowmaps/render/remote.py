@@ -17,13 +17,15 @@ from typing import Self
 import httpx
 import structlog
 
-from flowmaps.errors import ConfigurationError, InvalidMapConfig, RemoteTimeout, RemoteUnavailable
+from flowmaps.errors import ConfigurationError, InvalidMapConfig, RemoteRefused, RemoteTimeout, RemoteUnavailable
 from flowmaps.settings import ServeSettings
 
 MOST_AT_ONCE = 32
 MOST_KEPT = 32
 KEPT_SECONDS = 60.0
 _PORTS = {"http": 80, "https": 443}
+_PASSING = frozenset((httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS))
+"""Statuses below 500 that time heals."""
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -83,16 +85,21 @@ class RemoteImages:
         return parsed
 
     async def fetch(self, url: str) -> bytes:
-        """Return the body at *url*; raise `NotListed`, `RemoteTimeout` or `RemoteUnavailable`."""
+        """Return the body at *url*; raise `NotListed`, `RemoteTimeout`, `RemoteRefused` or `RemoteUnavailable`."""
         parsed = self.check_listed(url)
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 return await self._get(parsed, url)
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise RemoteTimeout(f"Unable to fetch http tile: {url} [ETIMEDOUT]") from error
+            text = f"Unable to fetch http tile: {url} [ETIMEDOUT]"
+            raise RemoteTimeout(text, reason="the server took too long") from error
+        except httpx.DecodingError as error:
+            text = f"Unable to fetch http tile: {url}"
+            raise RemoteRefused(text, reason="the answer cannot be decompressed") from error
         except (httpx.HTTPError, OSError) as error:
             _log.info("a remote image cannot be fetched", url=url, error=repr(error))
-            raise RemoteUnavailable(f"Unable to fetch http tile: {url}") from error
+            text = f"Unable to fetch http tile: {url}"
+            raise RemoteUnavailable(text, reason="the server cannot be reached") from error
 
     async def fetch_kept(self, url: str) -> bytes:
         """Return the body at *url* as `fetch` does, for all who ask within a minute."""
@@ -126,12 +133,16 @@ class RemoteImages:
         answer = await self._client.send(request, stream=True)
         try:
             if answer.status_code != httpx.codes.OK:
-                raise RemoteUnavailable(f"Unable to fetch http tile: {url} [{answer.status_code}]")
+                is_passing = answer.is_server_error or answer.status_code in _PASSING
+                text = f"Unable to fetch http tile: {url} [{answer.status_code}]"
+                reason = f"server returned {answer.status_code}"
+                raise (RemoteUnavailable if is_passing else RemoteRefused)(text, reason=reason)
             body = bytearray()
             async for part in answer.aiter_bytes():
                 body += part
                 if len(body) > self._most_bytes:
-                    raise RemoteUnavailable(f"Unable to fetch http tile: {url} [more than {self._most_bytes} bytes]")
+                    reason = f"more than {self._most_bytes} bytes"
+                    raise RemoteRefused(f"Unable to fetch http tile: {url} [{reason}]", reason=reason)
             return bytes(body)
         finally:
             await answer.aclose()
@@ -142,7 +153,8 @@ class RemoteImages:
         addresses = [ipaddress.ip_address(text) for text in await self._resolver(parsed.host, port)]
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             _log.warning("a layer names a private address", url=url)
-            raise RemoteUnavailable(f"Unable to fetch http tile: {url}")
+            text = f"Unable to fetch http tile: {url}"
+            raise RemoteRefused(text, reason="its host has an address that nothing is fetched from")
         return addresses[0]
 
     def _is_allowed(self, address: _Address) -> bool:

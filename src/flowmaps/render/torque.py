@@ -22,8 +22,8 @@ from flowmaps.errors import FlowMapsError, InvalidSQL
 from flowmaps.render.contract import Tile, TileRequest
 from flowmaps.render.describe import describe
 from flowmaps.render.job import TorqueJob
+from flowmaps.render.pictures import Pictures
 from flowmaps.render.pool import RenderPool
-from flowmaps.render.remote import RemoteImages
 from flowmaps.tile import TILE_PX, TileCoord
 
 WORLD_WIDTH = 40_075_017.0
@@ -240,7 +240,7 @@ class TorqueRenderer:
     source: TorqueSource
     times: Callable[[str], Awaitable[TorqueRange]]
     pool: RenderPool
-    remote: RemoteImages
+    pictures: Pictures
     drawn_step: int
     features_per_tile: int
     default_encoding: str
@@ -279,13 +279,16 @@ class TorqueRenderer:
 
     async def _images(self, addresses: Sequence[str]) -> Mapping[str, bytes]:
         """Return the marker files that can be had; circles stand for the others."""
-        found: dict[str, bytes] = {}
-        for address in addresses:
-            try:
-                found[address] = await self.remote.fetch_kept(address)
-            except FlowMapsError as error:
-                _log.info("a marker file cannot be had", error=error.message)
-        return found
+        found = await asyncio.gather(*(self._body(address) for address in addresses))
+        return {address: body for address, body in zip(addresses, found, strict=True) if body is not None}
+
+    async def _body(self, address: str) -> bytes | None:
+        try:
+            picture = await self.pictures.get(address)
+            return await asyncio.to_thread(picture.read)
+        except (FlowMapsError, OSError) as error:
+            _log.info("a marker file cannot be had", url=address, error=str(error))
+            return None
 
 
 @asynccontextmanager

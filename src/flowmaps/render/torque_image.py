@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 
 from flowmaps.cartocss.torque import Rgba, TorqueLayer, TorqueSymbol
 from flowmaps.render.job import TorqueJob
+from flowmaps.render.picture import draw_svg
 from flowmaps.render.pixels import BadImage, encode, even_size, from_pillow, lay, read_foreign
+from flowmaps.render.svg import looks_like_svg
 from flowmaps.tile import TILE_PX
 
 _SMOOTH = 4
@@ -57,20 +59,31 @@ def _draw_layer(canvas: mapnik.Image, layer: TorqueLayer, job: TorqueJob, comp_o
 def _sprite(symbol: TorqueSymbol, job: TorqueJob) -> mapnik.Image:
     if symbol.image is not None and symbol.image in job.images:
         try:
-            return _picture(read_foreign(job.images[symbol.image]), symbol.radius * job.scale)
+            return _picture(job.images[symbol.image], symbol.radius * job.scale)
         except BadImage:
             # As in browsers: a marker file that cannot be had gives way to a circle.
             return _shape(symbol, job.scale)
     return _shape(symbol, job.scale)
 
 
-def _picture(image: Image.Image, radius: float) -> mapnik.Image:
+def _picture(body: bytes, radius: float) -> mapnik.Image:
     width = max(1, min(_LARGEST_SPRITE_PX, round(2 * radius)))
-    height = max(1, min(_LARGEST_SPRITE_PX, round(width * image.height / image.width)))
-    small = image.convert("RGBa").resize((width, height), Image.Resampling.BILINEAR).convert("RGBA")
+    if looks_like_svg(body):
+        small = _without_margins(draw_svg(body, width))
+    else:
+        image = read_foreign(body)
+        height = max(1, min(_LARGEST_SPRITE_PX, round(width * image.height / image.width)))
+        small = image.convert("RGBa").resize((width, height), Image.Resampling.BILINEAR).convert("RGBA")
     loaded = from_pillow(small)
     loaded.premultiply()
     return loaded
+
+
+def _without_margins(image: Image.Image) -> Image.Image:
+    """Return *image* without what is clear on both sides of its middle."""
+    left, top, right, bottom = image.getbbox() or (0, 0, image.width, image.height)
+    across, down = min(left, image.width - right), min(top, image.height - bottom)
+    return image.crop((across, down, image.width - across, image.height - down))
 
 
 def _shape(symbol: TorqueSymbol, scale: int) -> mapnik.Image:

@@ -22,13 +22,16 @@ from typing import IO, Any
 
 import mapnik
 
-from flowmaps.render.job import ComposeJob, Job, MapJob, MapPlan, PatternJob, Problem, Rendered, TorqueJob
+from flowmaps.render.job import ComposeJob, Job, MapJob, MapPlan, PatternJob, PictureJob, Problem, Rendered, TorqueJob
+from flowmaps.render.picture import clean_picture
 from flowmaps.render.pixels import BadImage, compose, fill_pattern, tiles_of
 from flowmaps.render.torque_image import draw_torque
 from flowmaps.tile import TILE_PX
 
 LENGTH = struct.Struct(">I")
 GRID_RESOLUTION = 4
+MOST_DECODED_BYTES = 128 * 1024 * 1024
+"""Mapnik keeps every picture that it ever read; beyond this it is made to forget them."""
 _IN_STYLE = re.compile(r"in style '([^']*)'")
 _IN_LAYER = re.compile(r"(?:encountered during (?:parsing|rendering) of|of) layer '([^']*)'")
 _CONNECTION_TEXT = re.compile(r"\s*Connection string: '.*?'(?:\n|$)", re.DOTALL)
@@ -37,6 +40,7 @@ _AWAY = re.compile(
     r"connection to server|could not connect|authentication failed|too many (?:connections|clients)"
     r"|connection.*(?:closed|limit)|terminat|shutting down|starting up|in recovery"
 )
+_MISSING_FILE = re.compile(r"file could not be found: '")
 _SERVER_PATH = re.compile(r"is the server.*?encountered", re.DOTALL | re.IGNORECASE)
 
 
@@ -56,6 +60,7 @@ class Worker:
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
         self._maps: OrderedDict[str, tuple[Any, float]] = OrderedDict()
+        self._decoded: dict[str, int] = {}
 
     def render(self, job: Job) -> Rendered:
         """Do *job*; refusals become values, so that they travel."""
@@ -69,6 +74,8 @@ class Worker:
                     return Rendered((fill_pattern(job),))
                 case TorqueJob():
                     return Rendered((draw_torque(job),))
+                case PictureJob():
+                    return Rendered((clean_picture(job),))
         except BadImage as error:
             return Rendered(problem="image", message=str(error))
 
@@ -87,7 +94,15 @@ class Worker:
             if now - used > self._options.cached_map_seconds:
                 del self._maps[key]
 
+    def _count_pictures(self, plan: MapPlan) -> None:
+        """Bound what Mapnik keeps of fetched pictures, which are new files again and again."""
+        self._decoded |= dict(plan.pictures)
+        if sum(self._decoded.values()) > MOST_DECODED_BYTES:
+            mapnik.clear_cache()
+            self._decoded = dict(plan.pictures)
+
     def _map(self, plan: MapPlan) -> Any:
+        self._count_pictures(plan)
         known = self._maps.pop(plan.key, None)
         loaded = known[0] if known else self._load(plan)
         self._maps[plan.key] = (loaded, time.monotonic())
@@ -142,6 +157,9 @@ def explain(text: str) -> Rendered:
     Mapnik gives nothing but text, so this is the one place where text decides.
     """
     layer = match[1] if (match := _IN_STYLE.search(text) or _IN_LAYER.search(text)) else None
+    if _MISSING_FILE.search(text):
+        # It was there when the job was made; the next one fetches it again. Its path is nobody's business.
+        return Rendered(problem="image", message="a picture of the style is gone for the moment", layer=layer)
     message = _CONNECTION_TEXT.sub(" ", _SQL_TEXT.sub("", text))
     message = " ".join(_SERVER_PATH.sub("encountered", message).split())
     return Rendered(problem=_problem(text), message=message, layer=layer)
