@@ -36,9 +36,9 @@ from flowmaps.maps.named import (
     replace_named_map,
     view_of_named_map,
 )
+from flowmaps.maps.template import MOST_TOKENS_SHOWN
 
 router = APIRouter()
-MOST_TOKENS = 8
 
 Topic = Annotated[str, Path(description="Kafka topic, which is the tenant.")]
 Template = Annotated[str, Path(description="Name of the template; `@name` and `user@name` are the same.")]
@@ -260,8 +260,8 @@ async def _instance(request: Request, topic: str, template: str, params: object,
 def _tokens(request: Request) -> list[str]:
     """Return the tokens that the address brings; several are written ``auth_token=a&auth_token=b`` or with ``[]``."""
     given = [*request.query_params.getlist("auth_token"), *request.query_params.getlist("auth_token[]")]
-    if len(given) > MOST_TOKENS:
-        raise InvalidRequest(f"at most {MOST_TOKENS} tokens can be given", member="auth_token")
+    if len(given) > MOST_TOKENS_SHOWN:
+        raise InvalidRequest(f"at most {MOST_TOKENS_SHOWN} tokens can be given", member="auth_token")
     return given
 
 

@@ -28,6 +28,17 @@ class AttributesOption:
     columns: tuple[str, ...]
 
 
+class Origin(NamedTuple):
+    """Where a layer was in what the caller sent; *is_named*: a named map stood there, and the layer is one of its own."""
+
+    number: int
+    is_named: bool = False
+
+    def member(self, path: str) -> str:
+        """Return the JSON path of what the caller wrote; of a named map that is its name and nothing else."""
+        return f"layers[{self.number}].{'options.name' if self.is_named else path}"
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One layer; *id* is the explicit id or the generated one, *options* are kept as they came.
@@ -36,6 +47,7 @@ class Layer:
     """
 
     index: int
+    origin: Origin
     id: str
     is_explicit_id: bool
     type: str

@@ -25,10 +25,11 @@ from flowmaps.errors import (
 from flowmaps.mapconfig import Layer, signature
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.attributes import check_attributes
+from flowmaps.maps.named_layers import expanded
 from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer
 from flowmaps.maps.renderers import renderer_of, times_of
 from flowmaps.maps.resolution import resolve
-from flowmaps.maps.services import TEMPLATE_MEMBER, Services
+from flowmaps.maps.services import TEMPLATES_MEMBER, Services
 from flowmaps.mapsql import TokenValues, original_offset, position_of
 from flowmaps.mapstore import NamedMap, StoredMap
 from flowmaps.render import TileRequest
@@ -89,6 +90,7 @@ async def create_map(
 ) -> CreatedMap:
     """Check and store a map of the tenant *topic*; the same map has the same token.
 
+    Layers of type named are replaced by those of their named maps, and the map lives no longer than these.
     *aggregation* False turns the aggregation of points off. *instance_of* is the named map that the document is from;
     the map lives no longer than it does.
 
@@ -100,13 +102,14 @@ async def create_map(
         raise InvalidRequest("map is missing", member="map")
     with timed("create-map", topic=""):
         await services.tenants.tenant(topic)
-        resolved = await resolve(services, topic, document, aggregation=aggregation)
-        prepared = await asyncio.to_thread(services.prepare, document, resolved)
+        whole = await expanded(services, topic, document)
+        resolved = await resolve(services, topic, whole.document, aggregation=aggregation, origins=whole.origins)
+        prepared = await asyncio.to_thread(services.prepare, whole.document, resolved, whole.origins)
         await _check_queries(services, topic, prepared)
         await _check_drawing(services, topic, prepared)
         accepted = dict(resolved.stored_in(prepared.config.document))
-        if instance_of is not None:
-            accepted[TEMPLATE_MEMBER] = {"name": instance_of.name, "revision": instance_of.revision}
+        if templates := (*whole.templates, *([] if instance_of is None else [instance_of])):
+            accepted[TEMPLATES_MEMBER] = {template.name: template.revision for template in templates}
         token = signature(accepted, tenant=topic, key=services.settings.secret_key.get_secret_value().encode())
         stored = StoredMap(token, topic, accepted, datetime.now(UTC))
         share = services.settings.limit.named_map_share if instance_of is not None else 1

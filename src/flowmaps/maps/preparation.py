@@ -8,7 +8,7 @@ from typing import Any
 
 from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
-from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
+from flowmaps.mapconfig import Layer, MapConfig, Origin, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.resolved import Resolved
 from flowmaps.mapsql import TokenValues, VettedSQL, subquery, substitute_tokens, vet, vet_expression
@@ -118,11 +118,16 @@ class StyleResources:
 
 
 def prepare_map(
-    document: object, *, limits: LimitSettings, resources: StyleResources, resolved: Resolved | None = None
+    document: object,
+    *,
+    limits: LimitSettings,
+    resources: StyleResources,
+    resolved: Resolved | None = None,
+    origins: Sequence[Origin] | None = None,
 ) -> PreparedMap:
     """Return the map of a document, and of what its data decided; raise `InvalidMapConfig` and its kin."""
     resolved = resolved or Resolved()
-    config = resolved.styled(parse_mapconfig(document, limits=limits))
+    config = resolved.styled(parse_mapconfig(document, limits=limits, origins=origins))
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
         if layer.type in (MAPNIK, "torque"):
@@ -165,7 +170,7 @@ def _vetted(layer: Layer) -> VettedSQL:
 
 def _torque(layer: Layer) -> TorqueStyle:
     try:
-        style = compile_torque(layer.cartocss or "", stylesheet=f"style{layer.index}")
+        style = compile_torque(layer.cartocss or "", stylesheet=f"style{layer.origin.number}")
     except CartoError as error:
         raise _style_error(error, layer) from error
     try:
@@ -201,7 +206,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             variables=RENDER_VARIABLES,
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,
-            stylesheet=f"style{layer.index}",
+            stylesheet=f"style{layer.origin.number}",
         )
     except CartoError as error:
         raise _style_error(error, layer) from error
@@ -209,9 +214,9 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
 
 def at_layer(error: InvalidMapConfig, layer: Layer, option: str) -> InvalidMapConfig:
     """Return *error* with the layer that it is about."""
-    error.layer = layer.index
+    error.layer = layer.origin.number
     error.layer_id = layer.id
     error.layer_type = layer.type
     error.kind = "layer"
-    error.member = error.member or f"layers[{layer.index}].options.{option}"
+    error.member = error.member or layer.origin.member(f"options.{option}")
     return error

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg import sql as psycopg_sql
 
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL
-from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
+from flowmaps.mapconfig import Layer, MapConfig, Origin, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK, WEB_MERCATOR_SRID
 from flowmaps.maps.preparation import PreparedLayer, at_layer
 from flowmaps.maps.resolved import Resolved, ResolvedLayer
@@ -29,12 +29,19 @@ LOOKED_AT = 10_000
 POINT = "ST_Point"
 
 
-async def resolve(services: Services, topic: str, document: object, *, aggregation: bool | None = None) -> Resolved:
+async def resolve(
+    services: Services,
+    topic: str,
+    document: object,
+    *,
+    aggregation: bool | None = None,
+    origins: Sequence[Origin] | None = None,
+) -> Resolved:
     """Return what the tenant's data decide; *aggregation* False turns it off for the whole map.
 
     Raise `InvalidMapConfig` and its kin naming the layer, or a `TemporaryError`.
     """
-    config = parse_mapconfig(document, limits=services.settings.limit)
+    config = parse_mapconfig(document, limits=services.settings.limit, origins=origins)
     aggregations = _aggregations(config) if aggregation is not False else {}
     sheets = _stylesheets(config)
     if not aggregations and not sheets:

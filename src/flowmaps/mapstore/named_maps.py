@@ -5,7 +5,7 @@ They stay until they are deleted, so they are there whatever the store of create
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -99,14 +99,14 @@ class NamedMapStore:
             raise unknown(topic, name)
         return NamedMap(topic, name, row[0], row[1])
 
-    async def revision(self, topic: str, name: str) -> str | None:
-        """Return the revision of a template, or None where there is none."""
+    async def revisions(self, topic: str, names: Iterable[str]) -> dict[str, str]:
+        """Return the revisions of those templates that there are, by name."""
         async with self._rows() as conn:
             cursor = await conn.execute(
-                "select md5(template::text) from flowmaps.named_map where topic = %s and name = %s", [topic, name]
+                "select name, md5(template::text) from flowmaps.named_map where topic = %s and name = any(%s)",
+                [topic, list(names)],
             )
-            row = await cursor.fetchone()
-        return None if row is None else str(row[0])
+            return dict(await cursor.fetchall())
 
     async def names(self, topic: str) -> list[str]:
         """Return the names of a tenant's templates in alphabetic order."""
