@@ -132,9 +132,11 @@ def test_vector_layers_come_from_named_maps_too(server: MapsServer) -> None:
 def test_a_template_with_tokens_wants_one_from_those_with_the_role_too(server: MapsServer) -> None:
     auth = {"method": "token", "valid_tokens": ["right", "also"]}
     name = add(server, auth=auth)
-    for tokens in (["right"], ["wrong", "also"], "right"):
+    allowed: list[object] = [["right"], ["wrong", "also"], "right"]
+    refused: list[object] = [[], ["wrong"], "", None, ["r", "ight"]]
+    for tokens in allowed:
         server.create(named(name, auth_tokens=tokens))
-    for tokens in ([], ["wrong"], "", None, ["r", "ight"]):
+    for tokens in refused:
         status, message, context = server.refused(layer("select 1"), named(name, auth_tokens=tokens))
         assert (status, message) == (403, f"Unauthorized '{name}' template instantiation")
         assert (context["type"], context["member"]) == ("auth", "layers[1].options.auth_tokens")

@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.answers import CACHE_RENEWED, CACHE_SHORT, data_answer, with_etag
+from flowmaps.api.requests import decode_json
 from flowmaps.api.routes_maps import Callback, LayergroupId, Selector
 from flowmaps.api.state import state_of
 from flowmaps.errors import InvalidRequest, UnsupportedFormat
-from flowmaps.maps import View, answer_attributes, answer_static, answer_tile, view_of_bbox
+from flowmaps.maps import View, answer_attributes, answer_cluster, answer_static, answer_tile, view_of_bbox
 from flowmaps.maps.tiles import parse_tile
 from flowmaps.render.formats import JSON
 
@@ -50,6 +51,42 @@ async def attributes(
     del callback
     body = await answer_attributes(state_of(request).services, layergroupid, layer, fid)
     headers = {"Cache-Control": _cache_control(layergroupid, is_tracked=True)}
+    return with_etag(request, data_answer(request, body, headers=headers))
+
+
+@router.api_route(
+    "/layergroup/{layergroupid}/{layer}/{z}/cluster/{cluster_id:path}",
+    methods=["GET", "HEAD"],
+    summary="Rows of a cluster",
+    operation_id="cluster",
+    tags=["features"],
+    responses=schemas.cluster_answers(),
+)
+async def cluster(  # noqa: PLR0917  the parts of an address
+    request: Request,
+    layergroupid: LayergroupId,
+    layer: Annotated[str, Path(description="Index of the layer, whose points must be aggregated.")],
+    z: Annotated[str, Path(description="Zoom of the tile that showed the cluster.")],
+    cluster_id: Annotated[str, Path(description="`cartodb_id` of the cluster in that tile.")],
+    aggregation: Annotated[
+        str | None, Query(description="JSON with `columns` to add the rows up by, and `expressions` over them.")
+    ] = None,
+    callback: Callback = None,
+) -> Response:
+    """Return the rows that a cluster stands for, without their geometries, or their sums."""
+    del callback
+    summary = None
+    if aggregation is not None:
+        try:
+            summary = decode_json(aggregation)
+        except ValueError as error:
+            text = "Invalid aggregation input, should be a a valid JSON"
+            raise InvalidRequest(text, member="aggregation") from error
+        if summary is None:
+            raise InvalidRequest("Invalid aggregation input, should be an object", member="aggregation")
+    services = state_of(request).services
+    body, is_tracked = await answer_cluster(services, layergroupid, layer, z, cluster_id, summary)
+    headers = {"Cache-Control": _cache_control(layergroupid, is_tracked=is_tracked)}
     return with_etag(request, data_answer(request, body, headers=headers))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from flowmaps.errors import InvalidMapConfig
 from flowmaps.mapconfig.layer_options import http_options, plain_options
+from flowmaps.mapconfig.statistics_option import StatisticsOption, parse_statistics
 from flowmaps.mapconfig.values import (
     DEFAULT_GEOM_COLUMN,
     LAYER_TYPES,
@@ -164,6 +165,7 @@ def _layer(
         minzoom=_zoom(options.get("minzoom")),
         maxzoom=_zoom(options.get("maxzoom")),
         affected_tables=_affected_tables(options, problem),
+        statistics=_statistics(options, problem) if layer_type == MAPNIK else StatisticsOption(),
     )
 
 
@@ -249,6 +251,13 @@ def _affected_tables(options: Mapping[str, Any], problem: _Problem) -> tuple[str
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise problem(f"The option affected_tables of layer {problem.index} must be a list of names", "affected_tables")
     return tuple(value)
+
+
+def _statistics(options: Mapping[str, Any], problem: _Problem) -> StatisticsOption:
+    try:
+        return parse_statistics(options.get("metadata"))
+    except InvalidMapConfig as error:
+        raise problem(error.message, f"metadata.{error.member}".rstrip(".")) from error
 
 
 def _attributes(options: Mapping[str, Any], problem: _Problem) -> AttributesOption | None:

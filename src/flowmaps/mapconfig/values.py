@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flowmaps.errors import InvalidMapConfig
+from flowmaps.mapconfig.statistics_option import StatisticsOption
 
 MAPNIK = "mapnik"
 LAYER_TYPES = (MAPNIK, "torque", "http", "plain")
@@ -29,7 +30,7 @@ class AttributesOption:
 
 
 class Origin(NamedTuple):
-    """Where a layer was in what the caller sent; *is_named*: a named map stood there, and the layer is one of its own."""
+    """Where a layer was in what the caller sent; *is_named* where it is one of the named map that stood there."""
 
     number: int
     is_named: bool = False
@@ -64,6 +65,7 @@ class Layer:
     minzoom: float | None
     maxzoom: float | None
     affected_tables: tuple[str, ...] = ()
+    statistics: StatisticsOption = field(default_factory=StatisticsOption)
 
     def __hash__(self) -> int:
         return hash((self.index, self.id))

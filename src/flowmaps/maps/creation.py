@@ -30,6 +30,7 @@ from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at
 from flowmaps.maps.renderers import renderer_of, times_of
 from flowmaps.maps.resolution import resolve
 from flowmaps.maps.services import TEMPLATES_MEMBER, Services
+from flowmaps.maps.statistics import LayerStatistics, check_statistics, layer_statistics
 from flowmaps.mapsql import TokenValues, original_offset, position_of
 from flowmaps.mapstore import NamedMap, StoredMap
 from flowmaps.render import TileRequest
@@ -118,19 +119,27 @@ async def create_map(
         return await _described(services, stored, prepared)
 
 
-async def described_map(services: Services, token: str) -> CreatedMap:
-    """Return what creation answered for a stored map, with today's time and bounds; raise `UnknownMap`."""
+async def described_map(services: Services, token: str, *, with_statistics: bool = True) -> CreatedMap:
+    """Return what creation answered for a stored map, with today's time, bounds and numbers; raise `UnknownMap`."""
     loaded = await services.load(token)
-    return await _described(services, loaded.stored, loaded.prepared)
+    return await _described(services, loaded.stored, loaded.prepared, with_statistics=with_statistics)
 
 
-async def _described(services: Services, stored: StoredMap, prepared: PreparedMap) -> CreatedMap:
+async def _described(
+    services: Services, stored: StoredMap, prepared: PreparedMap, *, with_statistics: bool = True
+) -> CreatedMap:
     last_change, box = await asyncio.gather(
         services.tenants.last_change(stored.topic), _bounds(services, stored.topic, prepared)
     )
     created = CreatedMap(stored.token, last_change, (), box, {}, prepared)
     torque = await _torque_metadata(services, stored.topic, prepared, created.freshness)
-    layers = tuple(_layer_metadata(layer, torque.get(str(layer.index)), prepared) for layer in prepared.config.layers)
+    statistics = (
+        await layer_statistics(services, stored.topic, prepared, last_change) if with_statistics else LayerStatistics()
+    )
+    layers = tuple(
+        _layer_metadata(layer, torque.get(str(layer.index)), statistics.get(layer.index), prepared)
+        for layer in prepared.config.layers
+    )
     return replace(created, layers=layers, torque=torque)
 
 
@@ -152,10 +161,14 @@ async def _torque_metadata(
     return found
 
 
-def _layer_metadata(layer: Layer, torque: Mapping[str, Any] | None, prepared: PreparedMap) -> dict[str, Any]:
+def _layer_metadata(
+    layer: Layer, torque: Mapping[str, Any] | None, statistics: Mapping[str, Any] | None, prepared: PreparedMap
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {"type": layer.type, "id": layer.id, "meta": dict(torque or {})}
     if layer.cartocss is not None:
         metadata["meta"]["cartocss"] = layer.cartocss
+    if statistics is not None:
+        metadata["meta"]["stats"] = dict(statistics)
     metadata["meta"] |= prepared.resolved.metadata(layer, is_vector_only=prepared.config.is_vector_only)
     if layer.interactivity:
         metadata["interactivity"] = list(layer.interactivity)
@@ -192,6 +205,7 @@ async def _check_queries(services: Services, topic: str, prepared: PreparedMap) 
             error.args = (f"{_prefix(item)}{error.message}",)
             raise at_layer(error, item.layer, "sql")  # noqa: B904  the same error
         _check_columns(item, columns, rows)
+        check_statistics(item, rows)
         await _check_attributes(services, topic, item)
 
 

@@ -154,7 +154,7 @@ async def view_of_named_map(  # noqa: PLR0917
     """
     stored = await named_map(services, topic, name)
     view = stored.document.get("view", {})
-    described = await described_map(services, layergroupid.partition(":")[0])
+    described = await described_map(services, layergroupid.partition(":")[0], with_statistics=False)
     selector = selected_layers(view.get("preview_layers"), described.prepared.config)
     if placed := _centre(view):
         longitude, latitude, zoom = placed

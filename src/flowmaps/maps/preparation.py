@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
@@ -48,6 +48,12 @@ class PreparedLayer:
     def query(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> str:
         """Return what is drawn as a sub-query with the tokens of a tile filled in."""
         values = TokenValues.of_tile(tile, srid=self.layer.srid, buffer_px=buffer_px)
+        return subquery(substitute_tokens(self.aggregated_sql or self.sql, values))
+
+    def query_of_world(self, zoom: int) -> str:
+        """Return what is drawn of the whole world at the scale of *zoom*, as a sub-query."""
+        scale = TokenValues.of_tile(TileCoord(zoom, 0, 0), srid=self.layer.srid)
+        values = replace(scale, bbox=WORLD_TILE.bounds)
         return subquery(substitute_tokens(self.aggregated_sql or self.sql, values))
 
     def source_query(self) -> str:

@@ -114,6 +114,7 @@ async def _source_columns(
     if problem := _unfit(layer):
         return _left(problem, layer, config)
     item = PreparedLayer(layer, _vetted_sql(layer), None)
+    await _check_time_zones(services, topic, layer, aggregation)
     try:
         async with services.tenants.reader(topic) as conn:
             names = tuple(column.name for column in await describe(conn, item.query()))
@@ -127,6 +128,16 @@ async def _source_columns(
         text = f"Unsupported geometry type: {min(others)}. Aggregation is available only for geometry type: {POINT}"
         return _left(text, layer, config)
     return names if count and count >= aggregation.threshold else None
+
+
+async def _check_time_zones(services: Services, topic: str, layer: Layer, aggregation: Aggregation) -> None:
+    """Raise `InvalidSQL` for a time zone that PostgreSQL does not know; tiles would say it only where data are."""
+    for zone in {time.timezone for time in aggregation.times.values() if isinstance(time.timezone, str)}:
+        try:
+            async with services.tenants.reader(topic) as conn:
+                await conn.execute("select timezone(%s, now())", [zone])
+        except InvalidSQL as error:
+            raise at_layer(error, layer, "aggregation")  # noqa: B904  the same error
 
 
 def _left(problem: str, layer: Layer, config: MapConfig) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any, Literal, NamedTuple
 
 from flowmaps.errors import InvalidMapConfig, InvalidRequest, InvalidSQL
-from flowmaps.mapsql.aggregation import quoted_name, quoted_text
+from flowmaps.mapsql.quoting import quoted_name, quoted_text
 from flowmaps.mapsql.shape import shape
 from flowmaps.mapsql.tokens import TOKEN
 from flowmaps.settings import LimitSettings
