@@ -126,6 +126,13 @@ def test_a_sample_is_rows_of_the_query(server: MapsServer) -> None:
     assert context["member"] == "layers[0].options.metadata.sample.include_columns"
 
 
+def test_a_sample_is_no_larger_than_an_answer_can_be(server: MapsServer) -> None:
+    wide = "select *, (select string_agg(wells.id::text, ',') from generate_series(1, 20000) as n) as long from wells"
+    rows = stats(server, wide, metadata={"sample": {"include_columns": ["id", "long"]}})["sample"]
+    assert 8 <= len(rows) < 26
+    assert all(set(row["long"].split(",")) == {str(row["id"])} for row in rows)
+
+
 def test_aggregated_points_are_counted_at_a_zoom_and_told_by_dimension(server: MapsServer) -> None:
     dimensions = {
         "kind": "kind",

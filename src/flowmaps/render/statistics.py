@@ -17,6 +17,7 @@ TIMES = frozenset((1082, 1083, 1114, 1184, 1266))
 """date, time, timestamp, timestamptz, timetz."""
 _BOOLEAN = 16
 MOST_CATEGORY_CHARS = 256
+MOST_SAMPLE_BYTES = 1_000_000
 
 
 async def limit_time(conn: AsyncConnection[Any], timeout_ms: int) -> None:
@@ -124,11 +125,18 @@ async def expression_range(conn: AsyncConnection[Any], query: str, expression: s
 async def sampled_rows(
     conn: AsyncConnection[Any], query: str, columns: Sequence[str], most: int
 ) -> list[dict[str, object]]:
-    """Return some rows of *query*, chosen at random."""
-    statement = sql.SQL("select {columns} from {query} order by random() limit {most}").format(
-        columns=sql.SQL(", ").join(sql.SQL("cdbq.{}").format(sql.Identifier(name)) for name in columns),
+    """Return some rows of *query*, chosen at random; fewer where they would be more than `MOST_SAMPLE_BYTES`."""
+    names = list(map(sql.Identifier, columns))
+    statement = sql.SQL(
+        "select {names} from (select {names}, sum(octet_length(sampled::text)) over (rows unbounded preceding)"
+        ' as "bytes so far" from (select {columns} from {query} order by random() limit {most}) as sampled) as measured'
+        ' where "bytes so far" <= {bytes}'
+    ).format(
+        names=sql.SQL(", ").join(names),
+        columns=sql.SQL(", ").join(sql.SQL("cdbq.{}").format(name) for name in names),
         query=sql.SQL(query),
         most=sql.Literal(most),
+        bytes=sql.Literal(MOST_SAMPLE_BYTES),
     )
     cursor = await conn.execute(statement, prepare=False)
     return [dict(zip(columns, row, strict=True)) for row in await cursor.fetchall()]
