@@ -192,7 +192,10 @@ class RenderSettings(Group):
     buffer_size_px: int = Field(64, ge=0, le=1024, description="Buffer around a raster or grid tile, in tile pixels.")
     mvt_buffer_size_px: int = Field(64, ge=0, le=1024, description="Buffer around a vector tile, in tile pixels.")
     scale_factors: Numbers = Field((1, 2), description="Scale factors of `@2x` and the like.")
-    png_options: str = Field("png", description="Mapnik's name of the default PNG encoding.")
+    png_options: str = Field(
+        "png:z=3",
+        description="Mapnik's name of the default PNG encoding; `z` is zlib's level, where 3 costs half of 6.",
+    )
     raster_formats: Words = Field(
         ("png", "png32", "png8", "jpg", "jpeg", "webp"), description="Image formats that tiles are offered in."
     )

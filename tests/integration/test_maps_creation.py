@@ -269,6 +269,7 @@ def test_errors_in_sql_say_which_layer_and_where(
         ("#l {\n marker-fill: nocolour; marker-width: 1 }", "style1:2:1 Invalid value for marker-fill", (2, 2)),
         ("   ", "style1: CartoCSS is empty", None),
         ("#l { marker-width: 3; ", "style1:", None),
+        ("#a_long_name { foo: 1 }", "style1:1:10 Unrecognized rule: foo", (1, 16)),
     ],
 )
 def test_errors_in_styles_say_which_layer_and_where(

@@ -382,6 +382,32 @@ def test_pools_translate_what_postgresql_says(master_url: str, settings: Setting
     asyncio.run(run())
 
 
+def test_a_pooled_connection_that_the_server_ended_is_never_handed_out(settings: Settings, topic: str) -> None:
+    provision_tenant(settings, topic)
+
+    async def backend(pools: TenantPools) -> int:
+        async with pools.reader(topic) as conn:
+            cursor = await conn.execute("select pg_backend_pid()")
+            row = await cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def run() -> None:
+        now = 0.0
+        async with TenantPools(settings, clock=lambda: now) as pools:
+            first = await backend(pools)
+            assert await backend(pools) == first
+            for later in (0.0, 60.0):
+                async with pools.master() as conn:
+                    await conn.execute("select pg_terminate_backend(%s, 2000)", (first,))
+                now += later
+                second = await backend(pools)
+                assert second != first
+                first = second
+
+    asyncio.run(run())
+
+
 def test_pools_know_no_tenant_that_is_not_there(settings: Settings) -> None:
     async def ask(topic: str) -> None:
         async with TenantPools(settings) as pools:

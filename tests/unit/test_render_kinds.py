@@ -1,10 +1,14 @@
 """Which renderer serves what, the pure parts of static maps and torque, and the rules of remote images."""
 
 import asyncio
+import io
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
+import mapnik
 import pytest
+from PIL import Image
 
 from flowmaps.cartocss import CartoError, compile_torque
 from flowmaps.errors import FlowMapsError, InvalidMapConfig, RemoteUnavailable, UnsupportedFormat
@@ -12,6 +16,7 @@ from flowmaps.mapconfig import MapConfig, parse_mapconfig, select_layers
 from flowmaps.maps.renderers import choose_kind
 from flowmaps.maps.static_maps import View, pixel_of, placed_tiles, view_of_bbox
 from flowmaps.render.formats import FORMATS, tile_format
+from flowmaps.render.pixels import tiles_of
 from flowmaps.render.plain import solid
 from flowmaps.render.remote import NotListed, RemoteImages
 from flowmaps.render.torque import Cell, data_document, frame_cells
@@ -110,6 +115,29 @@ def test_tiles_cover_an_image_exactly_once() -> None:
 def test_solid_tiles_are_small() -> None:
     assert len(solid((1, 2, 3, 0.5), 256, "png")) < 400
     assert solid((1, 2, 3, 1.0), 256, "png")[25] == 3
+
+
+@pytest.mark.parametrize("encoding", ["png:z=3", "png32:z=3", "png8:m=h:z=3", "jpeg85", "webp:quality=85"])
+def test_tiles_of_one_colour_show_the_same_as_any_other_and_are_as_small_as_can_be(encoding: str) -> None:
+    image = mapnik.Image(512, 512)
+    for x in range(256, 512):
+        for y in range(256):
+            image.set_pixel(x, y, mapnik.Color("rgba(10, 200, 30, 0.5)"))
+    image.set_pixel(300, 300, mapnik.Color("red"))
+    tiles = tiles_of(image, 2, 2, 1, encoding)
+    assert tiles_of(image, 2, 2, 1, encoding) == tiles
+    if encoding.startswith("png"):
+        assert len(tiles[0]) < 400
+    for number, tile in enumerate(tiles):
+        with Image.open(io.BytesIO(tile)) as shown:
+            pixels = shown.convert("RGBA").tobytes()
+        most, count = Counter(zip(*[iter(pixels)] * 4, strict=True)).most_common(1)[0]
+        # JPEG and WebP of this quality are not exact even where all pixels are equal.
+        assert count == 65_536 - (number == 3) or (encoding.startswith(("webp", "jpeg")) and count > 65_000)
+        expected = {1: (10, 200, 30, 127)}.get(number, (0, 0, 0, 0))
+        if encoding.startswith("jpeg"):
+            expected = {1: (133, 228, 143, 255)}.get(number, (255, 255, 255, 255))
+        assert all(abs(one - other) <= 3 for one, other in zip(most, expected, strict=True))
 
 
 # --- torque

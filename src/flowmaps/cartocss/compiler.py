@@ -100,7 +100,7 @@ def compile_layer(
     without it any may be used. *ppi* are pixels per inch, for absolute units. *stylesheet* names the text in messages.
     *bind_ids* makes each ``#name`` before ``[``, ``:`` or ``{`` stand for the layer, as tile servers do; without it an
     id matches only the layer of that name. Positions in messages count in the text with its ids bound, as clients of
-    tile servers know them, or in *css* itself where *source_positions* is set.
+    tile servers know them, or in *css* itself where *source_positions* is set; `Message.place` is always of *css*.
     """
     options = Options(
         reference=load_reference(reference),
@@ -196,6 +196,7 @@ def prepare(
         limits,
         maps=upgraded.maps,
         original=upgraded.original,
+        author=upgraded.author,
         layer=layer_id,
         warnings=list(upgraded.warnings),
     )

@@ -42,12 +42,24 @@ class Limits:
     regex_chars: int = 512
 
 
+class Place(NamedTuple):
+    """A line, from 1, and a column, from 0."""
+
+    line: int
+    column: int
+
+    @classmethod
+    def of(cls, text: str, offset: int) -> Place:
+        return cls(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset) - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One finding; printed ``style0:3:12 text``, or ``style0: text`` where it has no position.
 
     *layer* is the id of the layer, *excerpt* the offending text: the declaration, filter or selector at the position.
-    *source_line* is the whole line, for a caret under *column*.
+    *source_line* is the whole line, for a caret under *column*. *place* is the position in the author's own text, where
+    the others may count in one whose ids were renamed.
     """
 
     severity: Severity
@@ -59,6 +71,7 @@ class Message:
     layer: str | None = None
     excerpt: str = ""
     source_line: str = field(default="", compare=False)
+    place: Place | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         if self.line is None:
@@ -134,6 +147,13 @@ def normalise(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
+class Author(NamedTuple):
+    """The text as its author wrote it, and the way back to it from the text that messages count in."""
+
+    text: str
+    offsets: OffsetMap
+
+
 @dataclass(slots=True)
 class Report:
     """Collect what is found in one stylesheet, and watch the clock."""
@@ -143,6 +163,7 @@ class Report:
     limits: Limits = field(default_factory=Limits)
     maps: tuple[OffsetMap, ...] = ()
     original: str | None = None
+    author: Author | None = None
     layer: str | None = None
     errors: list[Message] = field(default_factory=list)
     warnings: list[Message] = field(default_factory=list)
@@ -158,19 +179,24 @@ class Report:
             offset = offset_map.original(offset)
         source = self.text if self.original is None else self.original
         offset = min(offset, len(source))
-        line_start = source.rfind("\n", 0, offset) + 1
+        place = Place.of(source, offset)
+        line_start = offset - place.column
         line_end = source.find("\n", offset)
         line = source[line_start : line_end if line_end >= 0 else len(source)]
+        own = place
+        if self.author is not None:
+            own = Place.of(self.author.text, min(self.author.offsets.original(offset), len(self.author.text)))
         return Message(
             severity,
             text,
             self.stylesheet,
-            source.count("\n", 0, offset) + 1,
-            offset - line_start,
+            place.line,
+            place.column,
             offset,
             self.layer,
             excerpt_of(source, offset),
             line[:_LINE_CHARS],
+            own,
         )
 
     def error(self, text: str, offset: int | None) -> None:

@@ -18,7 +18,7 @@ from flowmaps.cartocss.expressions import NotAnExpression, Scalar, compile_expre
 from flowmaps.cartocss.filters import FilterSet, field_clause
 from flowmaps.cartocss.parser import parse
 from flowmaps.cartocss.reference import color_channels, load_reference
-from flowmaps.cartocss.source import CartoError, Limits, Message, Report
+from flowmaps.cartocss.source import CartoError, Limits, Report
 from flowmaps.cartocss.tree import CallNode, FilterNode, Node, ZoomNode
 from flowmaps.cartocss.values import UNDEFINED, Call, Field, Items, Keyword, Number, String, Value
 
@@ -221,8 +221,7 @@ class _Reader:
             raise self._refuse(f"Unexpected value for property '{name}', expected linear or cumulative", offset)
 
     def _refuse(self, text: str, offset: int | None) -> CartoError:
-        at = self._report.message("error", text, offset)
-        return _TorqueError([Message("error", _PREFIX + text, at.stylesheet, at.line, at.column, at.offset)])
+        return _TorqueError([self._report.message("error", _PREFIX + text, offset)])
 
     def layers(self) -> tuple[TorqueLayer, ...]:
         by_name: dict[str, list[Definition]] = {}

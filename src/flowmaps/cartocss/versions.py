@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowmaps.cartocss.parser import parse
-from flowmaps.cartocss.source import CartoError, Edit, Limits, Message, OffsetMap, Report, apply_edits
+from flowmaps.cartocss.source import Author, CartoError, Edit, Limits, Message, OffsetMap, Report, apply_edits
 from flowmaps.cartocss.tree import Declaration, Ruleset
 
 KNOWN = ("2.0.0", "2.0.1", "2.0.2", "2.0.3", "2.0.4", "2.1.0", "2.1.1", "2.2.0", "2.3.0", "3.0.12", "3.0.15")
@@ -35,11 +35,15 @@ _POINT = '["mapnik::geometry_type"=1] { marker-placement:point; marker-type:elli
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
-    """A style's text after the steps; *original* is the text that positions refer to, *maps* lead back to it."""
+    """A style's text after the steps; *original* is the text that positions refer to, *maps* lead back to it.
+
+    *author* leads from there to the text that was given, where that is another one.
+    """
 
     text: str
     original: str
     maps: tuple[OffsetMap, ...]
+    author: Author | None = None
     warnings: tuple[Message, ...] = ()
 
 
@@ -75,10 +79,11 @@ def upgrade(
         text = f"No CartoCSS transform path from {version} to {TARGET}"
         raise CartoError([Message("error", text, stylesheet, layer=layer)])
     # Clients know positions in the text with its ids renamed; a person with an editor needs those of the source.
-    text, maps = css, []
+    text, maps, author = css, [], None
     if layer_id is not None:
         text, offsets = apply_edits(css, _renamed(css, layer_id))
         maps = [offsets] if source_positions else []
+        author = None if source_positions else Author(css, offsets)
     original = css if source_positions else text
     if start < "2.2.0":
         text, offsets = apply_edits(text, _geometry_word(text))
@@ -89,7 +94,7 @@ def upgrade(
     if start < "3.0.12":
         text, offsets = apply_edits(text, _from_2_3(text, limits or Limits()))
         maps.append(offsets)
-    return Upgraded(text, original, tuple(maps))
+    return Upgraded(text, original, tuple(maps), author)
 
 
 def _hidden(text: str) -> str:

@@ -17,7 +17,6 @@ from flowmaps.errors import (
     InvalidMapConfig,
     InvalidRequest,
     InvalidSQL,
-    Position,
     QueryTimeout,
     TemporaryError,
     UnknownRelation,
@@ -26,7 +25,7 @@ from flowmaps.mapconfig import Layer, signature
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.attributes import check_attributes
 from flowmaps.maps.named_layers import expanded
-from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer
+from flowmaps.maps.preparation import WORLD_TILE, PreparedLayer, PreparedMap, at_layer, position_in_style
 from flowmaps.maps.renderers import renderer_of, times_of
 from flowmaps.maps.resolution import resolve
 from flowmaps.maps.services import TEMPLATES_MEMBER, Services
@@ -237,8 +236,7 @@ def _check_columns(item: PreparedLayer, columns: Sequence[Column], rows: Sequenc
     if item.style is not None and (missing := item.style.missing_columns(known)):
         first = missing[0]
         error = InvalidSQL(_prefix(item) + first.text, sqlstate=MISSING_COLUMN)
-        if first.line is not None and first.column is not None:
-            error.position = Position(first.line, first.column + 1)
+        error.position = position_in_style(first)
         raise at_layer(error, layer, "cartocss")
     if layer.attributes is not None:
         for name in (layer.attributes.id, *layer.attributes.columns):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, TorqueStyle, compile_layer, compile_torque
+from flowmaps.cartocss import FALLBACK_FONT, CartoError, LayerStyle, Message, TorqueStyle, compile_layer, compile_torque
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
 from flowmaps.mapconfig import Layer, MapConfig, Origin, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
@@ -187,13 +187,17 @@ def _torque(layer: Layer) -> TorqueStyle:
     return style
 
 
+def position_in_style(message: Message) -> Position | None:
+    """Return where in the layer's own CartoCSS a message points to."""
+    return None if message.place is None else Position(message.place.line, message.place.column + 1)
+
+
 def _style_error(error: CartoError, layer: Layer) -> InvalidMapConfig:
     first = error.messages[0]
     # Of the version a client knows this sentence, without the name of the style.
     message = first.text if first.text.startswith("No CartoCSS transform path") else error.message
     raised = InvalidCartoCSS(message, kind="layer", subtype="style")
-    if first.line is not None and first.column is not None:
-        raised.position = Position(first.line, first.column + 1)
+    raised.position = position_in_style(first)
     return at_layer(raised, layer, "cartocss")
 
 

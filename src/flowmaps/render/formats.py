@@ -29,8 +29,8 @@ FORMATS: Mapping[str, TileFormat] = {
     known.name: known
     for known in (
         TileFormat("png", "raster", "image/png"),
-        TileFormat("png32", "raster", "image/png", "png32"),
-        TileFormat("png8", "raster", "image/png", "png8:m=h"),
+        TileFormat("png32", "raster", "image/png", "png32:z=3"),
+        TileFormat("png8", "raster", "image/png", "png8:m=h:z=3"),
         TileFormat("jpg", "raster", "image/jpeg", "jpeg85"),
         TileFormat("jpeg", "raster", "image/jpeg", "jpeg85"),
         TileFormat("webp", "raster", "image/webp", "webp:quality=85"),

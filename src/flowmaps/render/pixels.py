@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import mapnik
@@ -14,6 +16,7 @@ from flowmaps.tile import TILE_PX
 
 FOREIGN_FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
 LARGEST_FOREIGN_PX = 4096 * 4096
+_LEVEL = re.compile(r":z=\d+")
 
 
 class BadImage(Exception):
@@ -102,6 +105,30 @@ def encode(image: mapnik.Image, encoding: str) -> bytes:
     return bytes(image.to_string(encoding))
 
 
+class SolidTiles:
+    """Encodings of tiles of one colour: most tiles of a map are empty, and encoding costs more than drawing those."""
+
+    MOST = 256
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, int, str], bytes] = OrderedDict()
+
+    def encode(self, view: mapnik.ImageView, pixel: int, encoding: str) -> bytes:
+        """Return a square view encoded whose pixels all are *pixel*; as small as the encoding can be."""
+        key = (pixel, view.width(), encoding)
+        body = self._known.pop(key, None)
+        if body is None:
+            smallest = _LEVEL.sub("", encoding) + ":z=9" if encoding.startswith("png") else encoding
+            body = bytes(view.to_string(smallest))
+        self._known[key] = body
+        if len(self._known) > self.MOST:
+            self._known.popitem(last=False)
+        return body
+
+
+_SOLID = SolidTiles()
+
+
 def tiles_of(image: mapnik.Image, columns: int, rows: int, scale: int, encoding: str) -> Sequence[bytes]:
     """Return the tiles that *image* consists of, encoded, in row-major order."""
     if encoding.startswith("jpeg"):
@@ -112,14 +139,17 @@ def tiles_of(image: mapnik.Image, columns: int, rows: int, scale: int, encoding:
         lay(ground, image, 0, 0)
         ground.demultiply()
         image = ground
-    if columns == rows == 1:
-        return [bytes(image.to_string(encoding))]
     side = TILE_PX * scale
     return [
-        bytes(image.view(column * side, row * side, side, side).to_string(encoding))
-        for row in range(rows)
-        for column in range(columns)
+        _tile_of(image, column * side, row * side, side, encoding) for row in range(rows) for column in range(columns)
     ]
+
+
+def _tile_of(image: mapnik.Image, x: int, y: int, side: int, encoding: str) -> bytes:
+    view = image.view(x, y, side, side)
+    if view.is_solid():
+        return _SOLID.encode(view, image.get_pixel(x, y), encoding)
+    return bytes(view.to_string(encoding))
 
 
 def even_size(length: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, Connection
@@ -23,6 +25,8 @@ from flowmaps.tenants.registry import Tenant, TenantReader
 
 TENANT_SECONDS = 10.0
 """A tenant's row is read anew after this, so that rotated passwords and dropped tenants are noticed."""
+UNCHECKED_SECONDS = 5.0
+"""A pooled connection used within this time is taken for alive."""
 MAX_POOLS = 200
 _STATEMENT_TIMEOUT_MS = 120_000
 
@@ -49,6 +53,7 @@ class TenantPools:
         self._reader = TenantReader(settings)
         self._known: dict[str, _Known] = {}
         self._pools: OrderedDict[str, _Pool] = OrderedDict()
+        self._used: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
         self._lock = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._master: AsyncConnectionPool[AsyncConnection[Any]] | None = None
@@ -107,6 +112,7 @@ class TenantPools:
                     finally:
                         if not conn.closed:
                             await conn.rollback()
+                            self._used[conn] = self._clock()
         except DatabaseUnavailable as error:
             if isinstance(error.__cause__, PoolTimeout):
                 # The pool hides why it cannot connect; a rotated password is one reason.
@@ -146,6 +152,16 @@ class TenantPools:
             self._pools[tenant.topic] = _Pool(pool, conninfo)
             return self._pools[tenant.topic]
 
+    async def _check(self, conn: AsyncConnection[Any]) -> None:
+        """Raise where a pooled connection is broken.
+
+        One that was used a moment ago, and whose server has not said anything since, needs no question: a server that
+        goes away says so. That spares most tiles a round trip.
+        """
+        used = self._used.get(conn)
+        if used is None or self._clock() - used > UNCHECKED_SECONDS or _has_input(conn):
+            await AsyncConnectionPool.check_connection(conn)
+
     async def _make_room(self) -> None:
         idle = [topic for topic, entry in self._pools.items() if not entry.users]
         for topic in idle[: max(0, len(self._pools) - MAX_POOLS + 1)]:
@@ -167,9 +183,16 @@ class TenantPools:
             # After this the pool gives up until the next request asks.
             reconnect_timeout=timeout,
             configure=configure,
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
             open=False,
         )
+
+
+def _has_input(conn: AsyncConnection[Any]) -> bool:
+    """Whether the server has sent something, or closed the connection."""
+    poller = select.poll()
+    poller.register(conn.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poller.poll(0))
 
 
 async def _read_only(conn: AsyncConnection[Any]) -> None:

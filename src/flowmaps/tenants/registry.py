@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, Connection
@@ -55,17 +56,18 @@ class Tenant:
     @property
     def conninfo_owner(self) -> str:
         """Connection string for libpq, with the password in it: never log it."""
-        return self._conninfo(self.address, self.owner)
+        return _conninfo(tuple(self.address.items()), self.database, self.owner)
 
     @property
     def conninfo_reader(self) -> str:
         """Connection string for libpq, with the password in it: never log it."""
-        return self._conninfo(self.reader_address, self.reader)
+        return _conninfo(tuple(self.reader_address.items()), self.database, self.reader)
 
-    def _conninfo(self, address: Mapping[str, str], who: Credentials) -> str:
-        return make_conninfo(
-            "", **address, dbname=self.database, user=who.user, password=who.password.get_secret_value()
-        )
+
+@lru_cache(maxsize=1024)
+def _conninfo(address: tuple[tuple[str, str], ...], database: str, who: Credentials) -> str:
+    """Every tile asks for it, and libpq's parser is slow."""
+    return make_conninfo("", **dict(address), dbname=database, user=who.user, password=who.password.get_secret_value())
 
 
 def server_url(settings: Settings, server: str) -> str:

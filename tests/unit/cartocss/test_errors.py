@@ -184,6 +184,15 @@ def test_positions_count_in_the_text_with_ids_bound_or_in_the_source() -> None:
         compile_layer(css, layer_id="p", source_positions=True)
 
 
+def test_the_place_of_a_message_is_always_in_the_authors_text() -> None:
+    css = "#a_long_name\n{ line-width: 1 } #b{foo:1}"
+    with pytest.raises(CartoError, match=r"^style0:1:25 ") as caught:
+        compile_layer(css, layer_id="p")
+    (message,) = caught.value.messages
+    assert message.place is not None
+    assert css.split("\n")[message.place.line - 1][message.place.column :] == "foo:1}"
+
+
 def test_positions_in_a_style_of_an_old_version_are_those_of_its_text() -> None:
     css = "#s {\n  marker-width: 10;\n}\n#s [a=1] {\n  marker-widht: 3;\n}\n"
     with pytest.raises(CartoError) as caught:
