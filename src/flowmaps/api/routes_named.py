@@ -13,11 +13,13 @@ from flowmaps.api import schemas_http as schemas
 from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import CACHE_SHORT, json_answer
 from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
-from flowmaps.api.routes_maps import NO_STORE, Aggregation, Callback, Selector
+from flowmaps.api.routes_maps import NO_STORE, TOPIC, Aggregation, Callback, Selector
 from flowmaps.api.routes_tiles import (
+    Column,
     ImageSegment,
     LastSegment,
     Width,
+    Zoom,
     image_segment,
     pixels,
     static_response,
@@ -40,7 +42,7 @@ from flowmaps.maps.template import MOST_TOKENS_SHOWN
 
 router = APIRouter()
 
-Topic = Annotated[str, Path(description="Kafka topic, which is the tenant.")]
+Topic = Annotated[str, Path(description=TOPIC)]
 Template = Annotated[str, Path(description="Name of the template; `@name` and `user@name` are the same.")]
 AuthToken = Annotated[list[str] | None, Query(description="A token of the template's, where it asks for one.")]
 Config = Annotated[str | None, Query(description="Parameters of the template as JSON.")]
@@ -226,8 +228,8 @@ async def tile(  # noqa: PLR0917  the parts of an address
     topic: Topic,
     template: Template,
     layer: Selector,
-    z: str,
-    x: str,
+    z: Zoom,
+    x: Column,
     last: LastSegment,
     config: Config = None,
     auth_token: AuthToken = None,

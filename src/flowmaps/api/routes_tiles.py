@@ -25,6 +25,8 @@ _LAST_SEGMENT = re.compile(r"(?P<y>[^.@]*)(?:@(?P<scale>[^.@]*)x)?\.(?P<format>[
 _IMAGE_SEGMENT = re.compile(r"(?P<height>[^.]*)\.(?P<format>[^/]+)")
 _DEGREES = re.compile(r"[-+]?[0-9]{1,3}(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,2})?")
 
+Zoom = Annotated[str, Path(description="Zoom, from 0.")]
+Column = Annotated[str, Path(description="Column of the tile, from the west; columns wrap around the world.")]
 LastSegment = Annotated[str, Path(description="Row, scale and format: `3.png`, `3@2x.png`, `3.grid.json`, `3.mvt`.")]
 ImageSegment = Annotated[str, Path(description="Height in pixels and format: `300.png`, `300.jpg`, `300.webp`.")]
 Width = Annotated[str, Path(description="Width in pixels.")]
@@ -66,8 +68,8 @@ async def cluster(  # noqa: PLR0917  the parts of an address
     request: Request,
     layergroupid: LayergroupId,
     layer: Annotated[str, Path(description="Index of the layer, whose points must be aggregated.")],
-    z: Annotated[str, Path(description="Zoom of the tile that showed the cluster.")],
-    cluster_id: Annotated[str, Path(description="`cartodb_id` of the cluster in that tile.")],
+    z: Zoom,
+    cluster_id: Annotated[str, Path(description="`cartodb_id` of the cluster in a tile of this zoom.")],
     aggregation: Annotated[
         str | None, Query(description="JSON with `columns` to add the rows up by, and `expressions` over them.")
     ] = None,
@@ -101,7 +103,7 @@ async def cluster(  # noqa: PLR0917  the parts of an address
 async def static_center(  # noqa: PLR0917  the parts of an address
     request: Request,
     layergroupid: LayergroupId,
-    z: str,
+    z: Zoom,
     lat: str,
     lng: str,
     width: Width,
@@ -179,7 +181,7 @@ def image_segment(last: str) -> tuple[int, str]:
     responses=schemas.tile_answers(),
 )
 async def tile(  # noqa: PLR0917  the parts of an address
-    request: Request, layergroupid: LayergroupId, z: str, x: str, last: LastSegment, callback: Callback = None
+    request: Request, layergroupid: LayergroupId, z: Zoom, x: Column, last: LastSegment, callback: Callback = None
 ) -> Response:
     """Return a tile of all mapnik layers."""
     del callback
@@ -198,8 +200,8 @@ async def layer_tile(  # noqa: PLR0917  the parts of an address
     request: Request,
     layergroupid: LayergroupId,
     layer: Selector,
-    z: str,
-    x: str,
+    z: Zoom,
+    x: Column,
     last: LastSegment,
     callback: Callback = None,
 ) -> Response:

@@ -5,15 +5,12 @@ They stay until they are deleted, so they are there whatever the store of create
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import AsyncConnection
-
-from flowmaps.errors import CallerError, DatabaseUnavailable, InvalidRequest, StoreUnavailable
-from flowmaps.mapstore.postgresql import Connect
+from flowmaps.errors import CallerError, InvalidRequest
+from flowmaps.mapstore.postgresql import Connect, MasterTable
 from flowmaps.settings import LimitSettings
 
 
@@ -35,20 +32,11 @@ class NamedMap:
     revision: str
 
 
-class NamedMapStore:
+class NamedMapStore(MasterTable):
     """The named maps of all tenants. Methods raise `StoreUnavailable` when the master database does not answer."""
 
     def __init__(self, connect: Connect, limits: LimitSettings) -> None:
-        self._connect = connect
-        self._limits = limits
-
-    @asynccontextmanager
-    async def _rows(self) -> AsyncIterator[AsyncConnection[Any]]:
-        try:
-            async with self._connect() as conn:
-                yield conn
-        except DatabaseUnavailable as error:
-            raise StoreUnavailable("the store of named maps does not answer") from error
+        super().__init__(connect, limits, "named maps")
 
     async def add(self, topic: str, name: str, template: str) -> None:
         """Store a new template, JSON text; raise `TooManyNamedMaps`, or `InvalidRequest` where the name is taken."""
