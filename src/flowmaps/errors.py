@@ -172,7 +172,14 @@ class Unauthenticated(CallerError):
 
 
 class Forbidden(CallerError):
-    """The token is valid, but lacks the role; or the database denies the reader a privilege."""
+    """The token is valid, but lacks the role; or the database denies the reader a privilege.
+
+    *member* is the JSON path of the part of a MapConfig that is not for this caller.
+    """
+
+    def __init__(self, message: str, *, member: str | None = None) -> None:
+        super().__init__(message)
+        self.member = member
 
 
 class RecordError(FlowMapsError):

@@ -300,6 +300,7 @@ class LimitSettings(Group):
     static_image_px: int = Field(8192, ge=16, description="Largest side of a static image, in pixels.")
     pictures: int = Field(32, ge=0, description="Most pictures that the styles of a map name by address.")
     max_zoom: int = Field(30, ge=0, le=30, description="Deepest zoom of a tile address.")
+    cluster_rows: int = Field(1000, ge=1, description="Most rows of one cell of aggregated points.")
     features_per_tile: int = Field(200_000, ge=1, description="Most features a layer may read for one tile.")
 
 

@@ -46,6 +46,7 @@ def test_the_answer_describes_the_map(maps: MapsServer) -> None:
         ("plain", "plain-layer0"),
     ]
     assert entries[0]["meta"] == entries[5]["meta"] == {}
+    assert entries[1]["meta"].pop("stats")["estimatedFeatureCount"] > 0
     assert entries[1]["meta"] == {"cartocss": RED}
     # The reader may not look into the times of a style; they come from the data.
     times = {"start": 1577836800000, "end": 1578355200000, "steps": 2, "data_steps": 4, "column_type": "date"}

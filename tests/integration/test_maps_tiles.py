@@ -383,9 +383,8 @@ def test_a_map_has_no_tiles_outside_its_own_zooms(maps: MapsServer) -> None:
 
 def test_a_map_for_vector_tiles_only_has_no_images(maps: MapsServer) -> None:
     created = maps.create(layer(POINTS, None), layer(LANDS, None))
-    assert [entry["meta"] for entry in created["metadata"]["layers"]] == [
-        {"aggregation": {"png": False, "mvt": False}}
-    ] * 2
+    told = [entry["meta"]["aggregation"] for entry in created["metadata"]["layers"]]
+    assert told == [{"png": False, "mvt": False}] * 2
     assert set(mapbox_vector_tile.decode(maps.get(created, "0/0/0.mvt").content)) == {"layer0", "layer1"}
     for name in ("png", "grid.json", "png32"):
         answer = maps.get(created, f"0/0/0.{name}")

@@ -189,7 +189,7 @@ def test_an_instance_is_another_map_than_the_same_config_created_directly(client
     body = {"topic": client.topic, "map": {"layers": [{"options": {"sql": "select * from datapoint"}}]}}
     direct = server.client.post(f"{server.url}/create-map", json=body, headers=server.authorization).json()
     assert direct["layergroupid"].split(":")[0] != created["layergroupid"].split(":")[0]
-    forged = body["map"] | {"template": {"name": name, "revision": "x"}}  # type: ignore[operator]
+    forged = body["map"] | {"templates": {name: "x"}}  # type: ignore[operator]
     again = server.client.post(
         f"{server.url}/create-map", json=body | {"map": forged}, headers=server.authorization
     ).json()

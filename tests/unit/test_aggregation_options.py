@@ -14,7 +14,8 @@ from flowmaps.errors import InvalidMapConfig
 from flowmaps.mapconfig import parse_mapconfig
 from flowmaps.maps.resolved import Resolved, ResolvedLayer
 from flowmaps.mapsql import TokenValues, substitute_tokens
-from flowmaps.mapsql.aggregation import Aggregation, aggregated_sql, parse_aggregation, quoted_name, quoted_text
+from flowmaps.mapsql.aggregation import Aggregation, aggregated_sql, parse_aggregation
+from flowmaps.mapsql.quoting import quoted_name, quoted_text
 from flowmaps.settings import LimitSettings
 from flowmaps.tile import TileCoord
 
@@ -74,10 +75,9 @@ def test_what_is_left_out_has_the_documented_default(raw: object, expected: Aggr
         ({"columns": {f"c{n}": SUM for n in range(65)}}, "has 65 names, the limit is 64"),
         ({"dimensions": {"a": 7}}, "Invalid dimension a"),
         ({"dimensions": {"a": {"column": ""}}}, "Invalid dimension a"),
-        ({"dimensions": {"a": {"column": "t", "group": {"units": "fortnight"}}}}, "Invalid units of dimension a"),
-        ({"dimensions": {"a": {"column": "t", "group": {"units": "day", "timezone": 7}}}}, "Invalid timezone of dimension a"),
-        ({"dimensions": {"a": {"column": "t", "group": {"units": "day", "count": 2}}}}, "a group has units and timezone"),
-        ({"dimensions": {"a": {"column": "t", "group": {"units": "day", "starting": "x"}}}}, "a group has units and timezone"),
+        ({"dimensions": {"a": {"column": "t", "group": {"units": "fortnight"}}}}, 'Invalid time dimension a: Invalid units "fortnight"'),
+        ({"dimensions": {"a": {"column": "t", "group": {"units": "day", "timezone": 0.5}}}}, "Invalid time dimension a: timezone must be a name, or seconds from UTC"),
+        ({"cluster": "no"}, "The option aggregation.cluster must be true or false"),
         ({"columns": {"a": SUM}, "dimensions": {"a": "kind"}}, "both a column and a dimension"),
         ({"filters": {"a": {"equal": 1}}}, "Invalid filtered column: a"),
         ({"columns": {"a": SUM}, "filters": {"a": {"like": 1}}}, "Invalid filter parameter name: like"),

@@ -105,7 +105,7 @@ def _context(error: FlowMapsError) -> dict[str, Any]:
             context["context"] = {"source": {"start": start}}
         if isinstance(error, InvalidSQL) and error.sqlstate is not None:
             context["sqlstate"] = error.sqlstate
-    elif isinstance(error, InvalidRequest) and error.member is not None:
+    elif isinstance(error, InvalidRequest | Forbidden) and error.member is not None:
         context["member"] = error.member
     return context
 

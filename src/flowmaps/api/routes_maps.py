@@ -20,6 +20,7 @@ from flowmaps.maps.tiles import split_layergroupid
 
 router = APIRouter()
 NO_STORE = {"Cache-Control": "no-store"}
+TOPIC = "Kafka topic, which is the tenant."
 
 LayergroupId = Annotated[str, Path(description="Token, or token:time, as creation returned it.")]
 Selector = Annotated[str, Path(description="`all`, a type, numbers or ids of layers, with commas between them.")]
@@ -62,7 +63,7 @@ async def create(request: Request, callback: Callback = None, aggregation: Aggre
 )
 async def create_by_address(  # noqa: PLR0917
     request: Request,
-    topic: Annotated[str | None, Query(description="Kafka topic, which is the tenant.")] = None,
+    topic: Annotated[str | None, Query(description=TOPIC)] = None,
     config: Annotated[str | None, Query(description="MapConfig as JSON.")] = None,
     lzma: Lzma = None,
     callback: Callback = None,

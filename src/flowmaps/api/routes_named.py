@@ -14,11 +14,13 @@ from flowmaps.api.addresses import public_base
 from flowmaps.api.answers import CACHE_SHORT, json_answer
 from flowmaps.api.lzma_query import config_parameter
 from flowmaps.api.requests import decode_json, parse_aggregation_param, read_json
-from flowmaps.api.routes_maps import NO_STORE, Aggregation, Callback, Lzma, Selector
+from flowmaps.api.routes_maps import NO_STORE, TOPIC, Aggregation, Callback, Lzma, Selector
 from flowmaps.api.routes_tiles import (
+    Column,
     ImageSegment,
     LastSegment,
     Width,
+    Zoom,
     image_segment,
     pixels,
     static_response,
@@ -37,11 +39,11 @@ from flowmaps.maps.named import (
     replace_named_map,
     view_of_named_map,
 )
+from flowmaps.maps.template import MOST_TOKENS_SHOWN
 
 router = APIRouter()
-MOST_TOKENS = 8
 
-Topic = Annotated[str, Path(description="Kafka topic, which is the tenant.")]
+Topic = Annotated[str, Path(description=TOPIC)]
 Template = Annotated[str, Path(description="Name of the template; `@name` and `user@name` are the same.")]
 AuthToken = Annotated[list[str] | None, Query(description="A token of the template's, where it asks for one.")]
 Config = Annotated[str | None, Query(description="Parameters of the template as JSON.")]
@@ -230,8 +232,8 @@ async def tile(  # noqa: PLR0917  the parts of an address
     topic: Topic,
     template: Template,
     layer: Selector,
-    z: str,
-    x: str,
+    z: Zoom,
+    x: Column,
     last: LastSegment,
     config: Config = None,
     auth_token: AuthToken = None,
@@ -264,8 +266,8 @@ async def _instance(request: Request, topic: str, template: str, params: object,
 def _tokens(request: Request) -> list[str]:
     """Return the tokens that the address brings; several are written ``auth_token=a&auth_token=b`` or with ``[]``."""
     given = [*request.query_params.getlist("auth_token"), *request.query_params.getlist("auth_token[]")]
-    if len(given) > MOST_TOKENS:
-        raise InvalidRequest(f"at most {MOST_TOKENS} tokens can be given", member="auth_token")
+    if len(given) > MOST_TOKENS_SHOWN:
+        raise InvalidRequest(f"at most {MOST_TOKENS_SHOWN} tokens can be given", member="auth_token")
     return given
 
 

@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from flowmaps.api import schemas_http as schemas
 from flowmaps.api.answers import CACHE_RENEWED, CACHE_SHORT, data_answer, with_etag
+from flowmaps.api.requests import decode_json
 from flowmaps.api.routes_maps import Callback, LayergroupId, Selector
 from flowmaps.api.state import state_of
 from flowmaps.errors import InvalidRequest, UnsupportedFormat
-from flowmaps.maps import View, answer_attributes, answer_static, answer_tile, view_of_bbox
+from flowmaps.maps import View, answer_attributes, answer_cluster, answer_static, answer_tile, view_of_bbox
 from flowmaps.maps.tiles import parse_tile
 from flowmaps.render.formats import JSON
 
@@ -24,6 +25,8 @@ _LAST_SEGMENT = re.compile(r"(?P<y>[^.@]*)(?:@(?P<scale>[^.@]*)x)?\.(?P<format>[
 _IMAGE_SEGMENT = re.compile(r"(?P<height>[^.]*)\.(?P<format>[^/]+)")
 _DEGREES = re.compile(r"[-+]?[0-9]{1,3}(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,2})?")
 
+Zoom = Annotated[str, Path(description="Zoom, from 0.")]
+Column = Annotated[str, Path(description="Column of the tile, from the west; columns wrap around the world.")]
 LastSegment = Annotated[
     str, Path(description="Row, scale and format: `3.png`, `3@2x.png`, `3.grid.json`, `3.mvt`, `3.geojson`.")
 ]
@@ -56,6 +59,42 @@ async def attributes(
 
 
 @router.api_route(
+    "/layergroup/{layergroupid}/{layer}/{z}/cluster/{cluster_id:path}",
+    methods=["GET", "HEAD"],
+    summary="Rows of a cluster",
+    operation_id="cluster",
+    tags=["features"],
+    responses=schemas.cluster_answers(),
+)
+async def cluster(  # noqa: PLR0917  the parts of an address
+    request: Request,
+    layergroupid: LayergroupId,
+    layer: Annotated[str, Path(description="Index of the layer, whose points must be aggregated.")],
+    z: Zoom,
+    cluster_id: Annotated[str, Path(description="`cartodb_id` of the cluster in a tile of this zoom.")],
+    aggregation: Annotated[
+        str | None, Query(description="JSON with `columns` to add the rows up by, and `expressions` over them.")
+    ] = None,
+    callback: Callback = None,
+) -> Response:
+    """Return the rows that a cluster stands for, without their geometries, or their sums."""
+    del callback
+    summary = None
+    if aggregation is not None:
+        try:
+            summary = decode_json(aggregation)
+        except ValueError as error:
+            text = "Invalid aggregation input, should be a a valid JSON"
+            raise InvalidRequest(text, member="aggregation") from error
+        if summary is None:
+            raise InvalidRequest("Invalid aggregation input, should be an object", member="aggregation")
+    services = state_of(request).services
+    body, is_tracked = await answer_cluster(services, layergroupid, layer, z, cluster_id, summary)
+    headers = {"Cache-Control": _cache_control(layergroupid, is_tracked=is_tracked)}
+    return with_etag(request, data_answer(request, body, headers=headers))
+
+
+@router.api_route(
     "/layergroup/static/center/{layergroupid}/{z}/{lat}/{lng}/{width}/{last}",
     methods=["GET", "HEAD"],
     summary="Static map around a centre",
@@ -66,7 +105,7 @@ async def attributes(
 async def static_center(  # noqa: PLR0917  the parts of an address
     request: Request,
     layergroupid: LayergroupId,
-    z: str,
+    z: Zoom,
     lat: str,
     lng: str,
     width: Width,
@@ -144,7 +183,7 @@ def image_segment(last: str) -> tuple[int, str]:
     responses=schemas.tile_answers(),
 )
 async def tile(  # noqa: PLR0917  the parts of an address
-    request: Request, layergroupid: LayergroupId, z: str, x: str, last: LastSegment, callback: Callback = None
+    request: Request, layergroupid: LayergroupId, z: Zoom, x: Column, last: LastSegment, callback: Callback = None
 ) -> Response:
     """Return a tile of all mapnik layers."""
     del callback
@@ -163,8 +202,8 @@ async def layer_tile(  # noqa: PLR0917  the parts of an address
     request: Request,
     layergroupid: LayergroupId,
     layer: Selector,
-    z: str,
-    x: str,
+    z: Zoom,
+    x: Column,
     last: LastSegment,
     callback: Callback = None,
 ) -> Response:

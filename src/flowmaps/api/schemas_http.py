@@ -43,6 +43,22 @@ _CREATED: dict[str, Any] = {
         "last_updated": {"type": "string", "format": "date-time"},
     },
 }
+_CLUSTER: dict[str, Any] = {
+    "type": "object",
+    "required": ["rows", "fields", "truncated"],
+    "properties": {
+        "rows": {"type": "array", "items": {"type": "object"}},
+        "fields": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "dataTypeID"],
+                "properties": {"name": {"type": "string"}, "dataTypeID": {"type": "integer"}},
+            },
+        },
+        "truncated": {"type": "boolean", "description": "Whether there are more rows."},
+    },
+}
 _DESCRIPTIONS = {
     400: "The request is wrong; the message says what and where.",
     401: "No valid token.",
@@ -153,6 +169,12 @@ def image_answers() -> dict[int | str, dict[str, Any]]:
 
 def attribute_answers() -> dict[int | str, dict[str, Any]]:
     return _with_200(("application/json",), "The feature's attributes.")
+
+
+def cluster_answers() -> dict[int | str, dict[str, Any]]:
+    found = _with_200(("application/json",), "The rows.")
+    found[200]["content"]["application/json"] = {"schema": _CLUSTER}
+    return found
 
 
 def tilejson_answers() -> dict[int | str, dict[str, Any]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look after the records that could not be used.", no_args_is_help=True)
 _SHOWN_BYTES = 1024
+_Result = TypeVar("_Result")
 
 Topic = Annotated[str | None, typer.Option(help="Records of this topic; default: of all.")]
 Partition = Annotated[int | None, typer.Option(min=0, help="Records of this partition.")]
@@ -141,19 +142,13 @@ def replay(
     if dry_run:
         say(f"would try {total} records again")
         return
-    result, before = Replayed(), 0
-    with SchemaRegistry(settings.registry) as registry, progress("replayed", total) as advance:
-        for place, count in found:
-            if count:
-                result += replay_rejected(
-                    settings, place, registry.decode, selection, announce=partial(_advance, advance, before)
-                )
-                before += count
+    with SchemaRegistry(settings.registry) as registry:
+
+        def again(place: Place, announce: Callable[[int], None]) -> Replayed:
+            return replay_rejected(settings, place, registry.decode, selection, announce=announce)
+
+        result = sum(_worked_through("replayed", found, again), Replayed())
     say(f"{result.stored} stored, {result.rejected} rejected again, {result.cut} not whole and left alone")
-
-
-def _advance(advance: Callable[[int], None], before: int, done: int) -> None:
-    advance(before + done)
 
 
 @app.command()
@@ -181,12 +176,25 @@ def drop(
         return
     if total and not yes:
         typer.confirm(f"Delete {total} rejected records for good?", abort=True)
-    dropped = 0
-    with progress("deleted", total) as advance:
-        for place, count in found:
-            dropped += drop_rejected(place, selection) if count else 0
-            advance(dropped)
+    dropped = sum(_worked_through("deleted", found, lambda place, _: drop_rejected(place, selection)))
     say(f"{dropped} records deleted")
+
+
+def _worked_through(
+    verb: str, found: Sequence[tuple[Place, int]], work: Callable[[Place, Callable[[int], None]], _Result]
+) -> Iterator[_Result]:
+    """Yield what *work* makes of each place that holds records, and show progress; it is given what tells its own."""
+    before = 0
+    with progress(verb, sum(count for _, count in found)) as advance:
+        for place, count in found:
+            if count:
+                yield work(place, partial(_advance, advance, before))
+                before += count
+                advance(before)
+
+
+def _advance(advance: Callable[[int], None], before: int, done: int) -> None:
+    advance(before + done)
 
 
 def _counted(settings: Settings, topic: str | None, selection: Selection) -> list[tuple[Place, int]]:

@@ -3,12 +3,13 @@
 from flowmaps.mapconfig.parsing import parse_mapconfig
 from flowmaps.mapconfig.selection import select_layers
 from flowmaps.mapconfig.signature import canonical, signature
-from flowmaps.mapconfig.values import AttributesOption, Layer, MapConfig, VectorExtents, vector_extents
+from flowmaps.mapconfig.values import AttributesOption, Layer, MapConfig, Origin, VectorExtents, vector_extents
 
 __all__ = [
     "AttributesOption",
     "Layer",
     "MapConfig",
+    "Origin",
     "VectorExtents",
     "canonical",
     "parse_mapconfig",

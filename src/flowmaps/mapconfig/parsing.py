@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowmaps.errors import InvalidMapConfig
 from flowmaps.mapconfig.layer_options import http_options, plain_options
+from flowmaps.mapconfig.statistics_option import StatisticsOption, parse_statistics
 from flowmaps.mapconfig.values import (
     DEFAULT_GEOM_COLUMN,
     LAYER_TYPES,
@@ -17,10 +18,11 @@ from flowmaps.mapconfig.values import (
     AttributesOption,
     Layer,
     MapConfig,
+    Origin,
 )
 from flowmaps.settings import LimitSettings
 
-INTERNAL_MEMBERS = ("dbparams", "ds", "cfg", "salt", "resolved", "template")
+INTERNAL_MEMBERS = ("dbparams", "ds", "cfg", "salt", "resolved", "templates")
 """Members that servers write themselves; from a client they would be an attack, so they are dropped."""
 MAX_DEPTH = 32
 MAX_NAME_BYTES = 63
@@ -33,8 +35,11 @@ _MIXED = (
 )
 
 
-def parse_mapconfig(document: object, *, limits: LimitSettings) -> MapConfig:
-    """Return the map that *document*, decoded JSON, describes; raise `InvalidMapConfig` naming the member."""
+def parse_mapconfig(document: object, *, limits: LimitSettings, origins: Sequence[Origin] | None = None) -> MapConfig:
+    """Return the map that *document*, decoded JSON, describes; raise `InvalidMapConfig` naming the member.
+
+    *origins* say where the layers were for the caller, where that is not their place in *document*.
+    """
     if not isinstance(document, Mapping):
         raise InvalidMapConfig("Missing layers array from layergroup config", member="layers")
     _check_depth(document)
@@ -53,7 +58,10 @@ def parse_mapconfig(document: object, *, limits: LimitSettings) -> MapConfig:
     buffersize = _buffersize(document.get("buffersize"))
     document["layers"] = [_normalised(raw) for raw in raw_layers]
     counters: dict[str, int] = {}
-    layers = tuple(_layer(index, raw, counters, limits) for index, raw in enumerate(document["layers"]))
+    layers = tuple(
+        _layer(index, raw, counters, limits, Origin(index) if origins is None else origins[index])
+        for index, raw in enumerate(document["layers"])
+    )
     config = MapConfig(
         document=document,
         version=version,
@@ -121,22 +129,26 @@ def _normalised(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw, "options": options}
 
 
-def _layer(index: int, raw: Mapping[str, Any], counters: dict[str, int], limits: LimitSettings) -> Layer:
+def _layer(
+    index: int, raw: Mapping[str, Any], counters: dict[str, int], limits: LimitSettings, origin: Origin
+) -> Layer:
     options: Mapping[str, Any] = raw["options"]
     kind = raw.get("type")
     layer_type = MAPNIK if not kind or kind == "cartodb" else kind
     if layer_type not in LAYER_TYPES:
-        text = f"Unknown type {_shown(kind)} of layer {index}: there are {', '.join(LAYER_TYPES)}"
-        raise InvalidMapConfig(text, member=f"layers[{index}].type", layer=index)
+        text = f"Unknown type {_shown(kind)} of layer {origin.number}: there are {', '.join(LAYER_TYPES)}"
+        raise InvalidMapConfig(text, member=origin.member("type"), layer=origin.number)
     number = counters.get(layer_type, 0)
     counters[layer_type] = number + 1
     explicit = raw.get("id")
     if explicit and not isinstance(explicit, str | int):
-        raise InvalidMapConfig(f"The id of layer {index} must be text", member=f"layers[{index}].id", layer=index)
+        text = f"The id of layer {origin.number} must be text"
+        raise InvalidMapConfig(text, member=origin.member("id"), layer=origin.number)
     generated = f"layer{number}" if layer_type == MAPNIK else f"{layer_type}-layer{number}"
-    problem = _Problem(index, str(explicit or generated), layer_type)
+    problem = _Problem(origin, str(explicit or generated), layer_type)
     return Layer(
         index=index,
+        origin=origin,
         id=problem.layer_id,
         is_explicit_id=bool(explicit),
         type=layer_type,
@@ -154,21 +166,23 @@ def _layer(index: int, raw: Mapping[str, Any], counters: dict[str, int], limits:
         maxzoom=_zoom(options.get("maxzoom")),
         affected_tables=_affected_tables(options, problem),
         columns=_columns(options, problem) if layer_type == MAPNIK else (),
+        statistics=_statistics(options, problem) if layer_type == MAPNIK else StatisticsOption(),
     )
 
 
 class _Problem:
     """Makes errors that name the layer they are about."""
 
-    def __init__(self, index: int, layer_id: str, layer_type: str) -> None:
-        self.index = index
+    def __init__(self, origin: Origin, layer_id: str, layer_type: str) -> None:
+        self.origin = origin
+        self.index = origin.number
         self.layer_id = layer_id
         self.layer_type = layer_type
 
     def __call__(self, text: str, option: str) -> InvalidMapConfig:
         return InvalidMapConfig(
             text,
-            member=f"layers[{self.index}].options.{option}",
+            member=self.origin.member(f"options.{option}"),
             layer=self.index,
             layer_id=self.layer_id,
             layer_type=self.layer_type,
@@ -249,6 +263,13 @@ def _columns(options: Mapping[str, Any], problem: _Problem) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def _statistics(options: Mapping[str, Any], problem: _Problem) -> StatisticsOption:
+    try:
+        return parse_statistics(options.get("metadata"))
+    except InvalidMapConfig as error:
+        raise problem(error.message, f"metadata.{error.member}".rstrip(".")) from error
+
+
 def _attributes(options: Mapping[str, Any], problem: _Problem) -> AttributesOption | None:
     value = options.get("attributes")
     if value is None:
@@ -279,7 +300,7 @@ def _check_consistent(config: MapConfig) -> None:
 
 
 def _check_layer(layer: Layer, config: MapConfig) -> None:
-    problem = _Problem(layer.index, layer.id, layer.type)
+    problem = _Problem(layer.origin, layer.id, layer.type)
     match layer.type:
         case "mapnik":
             _check_mapnik(layer, config, problem)
@@ -288,7 +309,7 @@ def _check_layer(layer: Layer, config: MapConfig) -> None:
             if layer.cartocss is None:
                 raise problem("TorqueRenderer: cartocss can't be undefined", "cartocss")
             if layer.cartocss and not layer.cartocss.strip():
-                raise problem(f"style{layer.index}: CartoCSS is empty", "cartocss")
+                raise problem(f"style{problem.index}: CartoCSS is empty", "cartocss")
         case "http":
             _check_options(http_options, layer, problem)
         case "plain":
@@ -306,9 +327,9 @@ def _check_mapnik(layer: Layer, config: MapConfig, problem: _Problem) -> None:
     if not config.is_vector_only:
         _require(layer.cartocss, "cartocss", problem)
         if "cartocss_version" not in layer.options:
-            raise problem(f"Missing cartocss_version for layer {layer.index} options", "cartocss_version")
+            raise problem(f"Missing cartocss_version for layer {problem.index} options", "cartocss_version")
         if layer.cartocss is not None and not layer.cartocss.strip():
-            error = problem(f"style{layer.index}: CartoCSS is empty", "cartocss")
+            error = problem(f"style{problem.index}: CartoCSS is empty", "cartocss")
             raise error
     _require(layer.sql, "sql", problem)
     if layer.is_raster and layer.interactivity:

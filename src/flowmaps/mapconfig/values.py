@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flowmaps.errors import InvalidMapConfig
+from flowmaps.mapconfig.statistics_option import StatisticsOption
 
 MAPNIK = "mapnik"
 LAYER_TYPES = (MAPNIK, "torque", "http", "plain")
@@ -28,6 +29,17 @@ class AttributesOption:
     columns: tuple[str, ...]
 
 
+class Origin(NamedTuple):
+    """Where a layer was in what the caller sent; *is_named* where it is one of the named map that stood there."""
+
+    number: int
+    is_named: bool = False
+
+    def member(self, path: str) -> str:
+        """Return the JSON path of what the caller wrote; of a named map that is its name and nothing else."""
+        return f"layers[{self.number}].{'options.name' if self.is_named else path}"
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One layer; *id* is the explicit id or the generated one, *options* are kept as they came.
@@ -36,6 +48,7 @@ class Layer:
     """
 
     index: int
+    origin: Origin
     id: str
     is_explicit_id: bool
     type: str
@@ -53,6 +66,7 @@ class Layer:
     maxzoom: float | None
     affected_tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    statistics: StatisticsOption = field(default_factory=StatisticsOption)
 
     def __hash__(self) -> int:
         return hash((self.index, self.id))

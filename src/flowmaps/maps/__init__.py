@@ -1,6 +1,7 @@
 """The use cases of serve: create a map, and answer what is asked of it."""
 
 from flowmaps.maps.attributes import answer_attributes
+from flowmaps.maps.clusters import answer_cluster
 from flowmaps.maps.creation import CreatedMap, create_map, described_map
 from flowmaps.maps.revocation import revoke_map
 from flowmaps.maps.services import Services, open_services
@@ -13,6 +14,7 @@ __all__ = [
     "Services",
     "View",
     "answer_attributes",
+    "answer_cluster",
     "answer_static",
     "answer_tile",
     "answer_tilejson",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as clock_time
 from decimal import Decimal
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, sql
 
 from flowmaps.errors import InvalidMapConfig, InvalidRequest, UnknownFeature
 from flowmaps.mapconfig import AttributesOption, Layer, MapConfig
+from flowmaps.maps.plain import plain_value
 from flowmaps.maps.preparation import PreparedLayer, at_layer
 from flowmaps.maps.services import Services
 from flowmaps.maps.tiles import split_layergroupid
@@ -48,11 +46,16 @@ async def answer_attributes(services: Services, layergroupid: str, layer: str, f
     raise at_layer(InvalidMapConfig(text), found, "attributes")
 
 
-def layer_with_attributes(config: MapConfig, token: str, layer: str) -> Layer:
-    """Return the layer at an index, which must expose attributes; raise `InvalidMapConfig`."""
+def layer_at(config: MapConfig, token: str, layer: str) -> Layer:
+    """Return the layer at an index; raise `InvalidMapConfig`."""
     if not re.fullmatch(r"[0-9]{1,6}", layer) or int(layer) >= len(config.layers):
         raise InvalidMapConfig(f"Map {token} has no layer number {layer[:40]}", kind="layer")
-    found = config.layers[int(layer)]
+    return config.layers[int(layer)]
+
+
+def layer_with_attributes(config: MapConfig, token: str, layer: str) -> Layer:
+    """Return the layer at an index, which must expose attributes; raise `InvalidMapConfig`."""
+    found = layer_at(config, token, layer)
     if found.attributes is None or found.sql is None:
         raise at_layer(InvalidMapConfig(f"Layer {layer} has no exposed attributes"), found, "attributes")
     return found
@@ -99,7 +102,12 @@ def _name(name: str) -> sql.SQL:
 
 def _condition(option: AttributesOption, type_oid: int, feature_id: str) -> tuple[sql.Composable, object]:
     """Return the condition on the id column and its parameter; raise `InvalidRequest` for an id of another type."""
-    column = sql.SQL("cdbq.{}").format(_name(option.id))
+    comparison, value = matching(type_oid, feature_id)
+    return sql.SQL(comparison).format(sql.SQL("cdbq.{}").format(_name(option.id))), value
+
+
+def matching(type_oid: int, feature_id: str) -> tuple[LiteralString, object]:
+    """Return a condition with ``{}`` for a column of that type and ``%s`` for the value; raise `InvalidRequest`."""
     if "\0" in feature_id:
         raise InvalidRequest("the id of a feature cannot hold a NUL character", member="fid")
     if type_oid in _NUMBERS:
@@ -108,41 +116,12 @@ def _condition(option: AttributesOption, type_oid: int, feature_id: str) -> tupl
         number = Decimal(feature_id)
         whole = int(number) if number == number.to_integral_value() else None
         is_small = whole is not None and -(1 << 63) <= whole < 1 << 63
-        return sql.SQL("{} = %s").format(column), whole if is_small and type_oid in _INTEGERS else number
+        return "{} = %s", whole if is_small and type_oid in _INTEGERS else number
     if type_oid in _TEXTS:
-        return sql.SQL("{} = %s").format(column), feature_id
-    return sql.SQL("{}::text = %s").format(column), feature_id
+        return "{} = %s", feature_id
+    return "{}::text = %s", feature_id
 
 
 def _encoded(row: dict[str, Any]) -> str:
-    plain = {name: _plain(value) for name, value in row.items()}
+    plain = {name: plain_value(value) for name, value in row.items()}
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of PostgreSQL as JSON has it: moments in ISO form, UTC; geometries stay hexadecimal EWKB."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Decimal():
-            if not value.is_finite():
-                return None
-            return int(value) if value == value.to_integral_value() and abs(value) < 10**40 else float(value)
-        case datetime():
-            moment = value.astimezone(UTC) if value.tzinfo is not None else value
-            text = moment.isoformat(timespec="milliseconds")
-            return text.replace("+00:00", "Z") if value.tzinfo is not None else f"{text}Z"
-        case date() | clock_time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case bytes() | bytearray() | memoryview():
-            return bytes(value).hex()
-        case list() | tuple():
-            return [_plain(inner) for inner in value]
-        case dict():
-            return {str(name): _plain(inner) for name, inner in value.items()}
-        case _:
-            return str(value)

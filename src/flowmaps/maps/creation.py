@@ -24,10 +24,12 @@ from flowmaps.errors import (
 from flowmaps.mapconfig import Layer, signature
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.attributes import check_attributes
+from flowmaps.maps.named_layers import expanded
 from flowmaps.maps.preparation import PreparedLayer, PreparedMap, at_layer, position_in_style
 from flowmaps.maps.renderers import renderer_of, times_of
 from flowmaps.maps.resolution import resolve
-from flowmaps.maps.services import TEMPLATE_MEMBER, Services
+from flowmaps.maps.services import TEMPLATES_MEMBER, Services
+from flowmaps.maps.statistics import LayerStatistics, check_statistics, layer_statistics
 from flowmaps.mapsql import original_offset, position_of
 from flowmaps.mapstore import NamedMap, StoredMap
 from flowmaps.render import TileRequest
@@ -88,6 +90,7 @@ async def create_map(
 ) -> CreatedMap:
     """Check and store a map of the tenant *topic*; the same map has the same token.
 
+    Layers of type named are replaced by those of their named maps, and the map lives no longer than these.
     *aggregation* False turns the aggregation of points off. *instance_of* is the named map that the document is from;
     the map lives no longer than it does.
 
@@ -99,13 +102,14 @@ async def create_map(
         raise InvalidRequest("map is missing", member="map")
     with timed("create-map", topic=""):
         await services.tenants.tenant(topic)
-        resolved = await resolve(services, topic, document, aggregation=aggregation)
-        prepared = await asyncio.to_thread(services.prepare, document, resolved)
+        whole = await expanded(services, topic, document)
+        resolved = await resolve(services, topic, whole.document, aggregation=aggregation, origins=whole.origins)
+        prepared = await asyncio.to_thread(services.prepare, whole.document, resolved, whole.origins)
         await _check_queries(services, topic, prepared)
         await _check_drawing(services, topic, prepared)
         accepted = dict(resolved.stored_in(prepared.config.document))
-        if instance_of is not None:
-            accepted[TEMPLATE_MEMBER] = {"name": instance_of.name, "revision": instance_of.revision}
+        if templates := (*whole.templates, *([] if instance_of is None else [instance_of])):
+            accepted[TEMPLATES_MEMBER] = {template.name: template.revision for template in templates}
         token = signature(accepted, tenant=topic, key=services.settings.secret_key.get_secret_value().encode())
         stored = StoredMap(token, topic, accepted, datetime.now(UTC))
         share = services.settings.limit.named_map_share if instance_of is not None else 1
@@ -114,19 +118,27 @@ async def create_map(
         return await _described(services, stored, prepared)
 
 
-async def described_map(services: Services, token: str) -> CreatedMap:
-    """Return what creation answered for a stored map, with today's time and bounds; raise `UnknownMap`."""
+async def described_map(services: Services, token: str, *, with_statistics: bool = True) -> CreatedMap:
+    """Return what creation answered for a stored map, with today's time, bounds and numbers; raise `UnknownMap`."""
     loaded = await services.load(token)
-    return await _described(services, loaded.stored, loaded.prepared)
+    return await _described(services, loaded.stored, loaded.prepared, with_statistics=with_statistics)
 
 
-async def _described(services: Services, stored: StoredMap, prepared: PreparedMap) -> CreatedMap:
+async def _described(
+    services: Services, stored: StoredMap, prepared: PreparedMap, *, with_statistics: bool = True
+) -> CreatedMap:
     last_change, box = await asyncio.gather(
         services.tenants.last_change(stored.topic), _bounds(services, stored.topic, prepared)
     )
     created = CreatedMap(stored.token, last_change, (), box, {}, prepared)
     torque = await _torque_metadata(services, stored.topic, prepared, created.freshness)
-    layers = tuple(_layer_metadata(layer, torque.get(str(layer.index)), prepared) for layer in prepared.config.layers)
+    statistics = (
+        await layer_statistics(services, stored.topic, prepared, last_change) if with_statistics else LayerStatistics()
+    )
+    layers = tuple(
+        _layer_metadata(layer, torque.get(str(layer.index)), statistics.get(layer.index), prepared)
+        for layer in prepared.config.layers
+    )
     return replace(created, layers=layers, torque=torque)
 
 
@@ -148,10 +160,14 @@ async def _torque_metadata(
     return found
 
 
-def _layer_metadata(layer: Layer, torque: Mapping[str, Any] | None, prepared: PreparedMap) -> dict[str, Any]:
+def _layer_metadata(
+    layer: Layer, torque: Mapping[str, Any] | None, statistics: Mapping[str, Any] | None, prepared: PreparedMap
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {"type": layer.type, "id": layer.id, "meta": dict(torque or {})}
     if layer.cartocss is not None:
         metadata["meta"]["cartocss"] = layer.cartocss
+    if statistics is not None:
+        metadata["meta"]["stats"] = dict(statistics)
     metadata["meta"] |= prepared.resolved.metadata(layer, is_vector_only=prepared.config.is_vector_only)
     if layer.interactivity:
         metadata["interactivity"] = list(layer.interactivity)
@@ -188,6 +204,7 @@ async def _check_queries(services: Services, topic: str, prepared: PreparedMap) 
             error.args = (f"{_prefix(item)}{error.message}",)
             raise at_layer(error, item.layer, "sql")  # noqa: B904  the same error
         _check_columns(item, columns, rows)
+        check_statistics(item, rows)
         await _check_attributes(services, topic, item)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from flowmaps.maps.creation import CreatedMap, create_map, described_map
 from flowmaps.maps.preparation import check_map
 from flowmaps.maps.services import LOADED_SECONDS, Services
 from flowmaps.maps.static_maps import View, view_of_bbox
-from flowmaps.maps.template import Template, instantiate, is_name, parse_template, template_of
+from flowmaps.maps.template import Template, instantiate, is_name, lets_in, parse_template, template_of
 from flowmaps.mapstore import NamedMap
 from flowmaps.mapstore.named_maps import unknown
 
@@ -93,7 +92,7 @@ async def instantiate_named_map(
     """
     stored = await named_map(services, topic, name)
     template = template_of(stored.document)
-    check_tokens(template, tokens)
+    _check_tokens(template, tokens)
     document = instantiate(template, params)
     key = _key(stored, document, aggregation)
     if (layergroupid := await _known_instance(services, key)) is not None:
@@ -103,17 +102,9 @@ async def instantiate_named_map(
     return created
 
 
-def check_tokens(template: Template, tokens: Sequence[str]) -> None:
-    """Raise `Forbidden` unless the template is open, or one of *tokens* is among its own."""
-    if template.tokens is None:
-        return
-    # All are compared, so that the time tells nothing.
-    matches = [
-        hmac.compare_digest(known.encode("utf-8", "replace"), token.encode("utf-8", "replace"))
-        for known in template.tokens
-        for token in tokens[:8]
-    ]
-    if not any(matches):
+def _check_tokens(template: Template, tokens: Sequence[str]) -> None:
+    """Raise `Forbidden` where the template asks for a token and *tokens* has none of its own."""
+    if not lets_in(template, tokens):
         raise Forbidden("Unauthorized template instantiation")
 
 
@@ -124,7 +115,7 @@ async def instance_id(services: Services, topic: str, name: str, params: object,
     """
     stored = await named_map(services, topic, name)
     template = template_of(stored.document)
-    check_tokens(template, tokens)
+    _check_tokens(template, tokens)
     known = await _known_instance(services, _key(stored, instantiate(template, params), None))
     if known is not None:
         return known
@@ -163,7 +154,7 @@ async def view_of_named_map(  # noqa: PLR0917
     """
     stored = await named_map(services, topic, name)
     view = stored.document.get("view", {})
-    described = await described_map(services, layergroupid.partition(":")[0])
+    described = await described_map(services, layergroupid.partition(":")[0], with_statistics=False)
     selector = selected_layers(view.get("preview_layers"), described.prepared.config)
     if placed := _centre(view):
         longitude, latitude, zoom = placed

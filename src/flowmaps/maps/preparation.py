@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowmaps.cartocss import (
@@ -21,7 +21,7 @@ from flowmaps.cartocss import (
     uses_variables,
 )
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL, Position
-from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
+from flowmaps.mapconfig import Layer, MapConfig, Origin, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK
 from flowmaps.maps.resolved import Resolved
 from flowmaps.mapsql import (
@@ -77,6 +77,12 @@ class PreparedLayer:
     def query(self, tile: TileCoord = WORLD_TILE, buffer_px: float = 0) -> str:
         """Return what is drawn as a sub-query with the tokens of a tile filled in."""
         return subquery(substitute_tokens(self.aggregated_sql or self.sql, self.tokens(tile, buffer_px)))
+
+    def query_of_world(self, zoom: int) -> str:
+        """Return what is drawn of the whole world at the scale of *zoom*, as a sub-query."""
+        scale = TokenValues.of_tile(TileCoord(zoom, 0, 0), srid=self.layer.srid)
+        values = replace(scale, bbox=WORLD_TILE.bounds)
+        return subquery(substitute_tokens(self.aggregated_sql or self.sql, values))
 
     def source_query(self) -> str:
         """Return the layer's own SQL as a sub-query, with the tokens of the whole world filled in."""
@@ -179,11 +185,16 @@ class StyleResources:
 
 
 def prepare_map(
-    document: object, *, limits: LimitSettings, resources: StyleResources, resolved: Resolved | None = None
+    document: object,
+    *,
+    limits: LimitSettings,
+    resources: StyleResources,
+    resolved: Resolved | None = None,
+    origins: Sequence[Origin] | None = None,
 ) -> PreparedMap:
     """Return the map of a document, and of what its data decided; raise `InvalidMapConfig` and its kin."""
     resolved = resolved or Resolved()
-    config = resolved.styled(parse_mapconfig(document, limits=limits))
+    config = resolved.styled(parse_mapconfig(document, limits=limits, origins=origins))
     layers: dict[int, PreparedLayer] = {}
     for layer in config.layers:
         if layer.type in (MAPNIK, "torque"):
@@ -231,7 +242,7 @@ def _vetted(layer: Layer) -> VettedSQL:
 
 def _torque(layer: Layer) -> TorqueStyle:
     try:
-        style = compile_torque(layer.cartocss or "", stylesheet=f"style{layer.index}")
+        style = compile_torque(layer.cartocss or "", stylesheet=f"style{layer.origin.number}")
     except CartoError as error:
         raise _style_error(error, layer) from error
     try:
@@ -271,7 +282,7 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
             variables=(*RENDER_VARIABLES, *resources.variables),
             minzoom=layer.minzoom,
             maxzoom=layer.maxzoom,
-            stylesheet=f"style{layer.index}",
+            stylesheet=f"style{layer.origin.number}",
         )
     except CartoError as error:
         raise _style_error(error, layer) from error
@@ -280,9 +291,9 @@ def _compiled(layer: Layer, resources: StyleResources) -> LayerStyle | None:
 
 def at_layer(error: InvalidMapConfig, layer: Layer, option: str) -> InvalidMapConfig:
     """Return *error* with the layer that it is about."""
-    error.layer = layer.index
+    error.layer = layer.origin.number
     error.layer_id = layer.id
     error.layer_type = layer.type
     error.kind = "layer"
-    error.member = error.member or f"layers[{layer.index}].options.{option}"
+    error.member = error.member or layer.origin.member(f"options.{option}")
     return error

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg import sql as psycopg_sql
 
 from flowmaps.errors import InvalidCartoCSS, InvalidMapConfig, InvalidSQL
-from flowmaps.mapconfig import Layer, MapConfig, parse_mapconfig
+from flowmaps.mapconfig import Layer, MapConfig, Origin, parse_mapconfig
 from flowmaps.mapconfig.values import MAPNIK, WEB_MERCATOR_SRID
 from flowmaps.maps.preparation import PreparedLayer, at_layer
 from flowmaps.maps.resolved import Resolved, ResolvedLayer
@@ -29,12 +29,19 @@ LOOKED_AT = 10_000
 POINT = "ST_Point"
 
 
-async def resolve(services: Services, topic: str, document: object, *, aggregation: bool | None = None) -> Resolved:
+async def resolve(
+    services: Services,
+    topic: str,
+    document: object,
+    *,
+    aggregation: bool | None = None,
+    origins: Sequence[Origin] | None = None,
+) -> Resolved:
     """Return what the tenant's data decide; *aggregation* False turns it off for the whole map.
 
     Raise `InvalidMapConfig` and its kin naming the layer, or a `TemporaryError`.
     """
-    config = parse_mapconfig(document, limits=services.settings.limit)
+    config = parse_mapconfig(document, limits=services.settings.limit, origins=origins)
     aggregations = _aggregations(config) if aggregation is not False else {}
     sheets = _stylesheets(config)
     if not aggregations and not sheets:
@@ -107,6 +114,7 @@ async def _source_columns(
     if problem := _unfit(layer):
         return _left(problem, layer, config)
     item = PreparedLayer(layer, _vetted_sql(layer), None, variables=services.resources.variables)
+    await _check_time_zones(services, topic, layer, aggregation)
     try:
         async with services.tenants.reader(topic) as conn:
             names = tuple(column.name for column in await describe(conn, item.query()))
@@ -120,6 +128,16 @@ async def _source_columns(
         text = f"Unsupported geometry type: {min(others)}. Aggregation is available only for geometry type: {POINT}"
         return _left(text, layer, config)
     return names if count and count >= aggregation.threshold else None
+
+
+async def _check_time_zones(services: Services, topic: str, layer: Layer, aggregation: Aggregation) -> None:
+    """Raise `InvalidSQL` for a time zone that PostgreSQL does not know; tiles would say it only where data are."""
+    for zone in {time.timezone for time in aggregation.times.values() if isinstance(time.timezone, str)}:
+        try:
+            async with services.tenants.reader(topic) as conn:
+                await conn.execute("select timezone(%s, now())", [zone])
+        except InvalidSQL as error:
+            raise at_layer(error, layer, "aggregation")  # noqa: B904  the same error
 
 
 def _left(problem: str, layer: Layer, config: MapConfig) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ import structlog
 
 from flowmaps.cartocss import RefusedResource
 from flowmaps.errors import FlowMapsError, StoreUnavailable
+from flowmaps.mapconfig import Origin
 from flowmaps.maps.preparation import PreparedMap, StyleResources, prepare_map
 from flowmaps.maps.resolved import Resolved
 from flowmaps.mapstore import MapStore, NamedMapStore, StoredMap, open_map_store
@@ -27,8 +28,8 @@ LOADED_MAPS = 256
 LOADED_SECONDS = 10.0
 """A map is read from the store anew after this, so that a revoked one stops being served."""
 PURGE_SECONDS = 3600.0
-TEMPLATE_MEMBER = "template"
-"""The member of a stored document that says which named map it is an instance of; a client's is dropped."""
+TEMPLATES_MEMBER = "templates"
+"""The member of a stored document that says which named maps it is made of, name → revision; a client's is dropped."""
 _log = structlog.get_logger()
 
 
@@ -73,9 +74,12 @@ class Services:
         except NotListed as error:
             raise RefusedResource(f"Unable to download '{address[:200]}': {error.message}") from error
 
-    def prepare(self, document: object, resolved: Resolved | None = None) -> PreparedMap:
+    def prepare(
+        self, document: object, resolved: Resolved | None = None, origins: Sequence[Origin] | None = None
+    ) -> PreparedMap:
         """Return a document's map, vetted and compiled; raise `InvalidMapConfig` and its kin."""
-        return prepare_map(document, limits=self.settings.limit, resources=self.resources, resolved=resolved)
+        limits, resources = self.settings.limit, self.resources
+        return prepare_map(document, limits=limits, resources=resources, resolved=resolved, origins=origins)
 
     async def load(self, token: str) -> LoadedMap:
         """Return a stored map; raise `UnknownMap`. While the store is away, maps in use go on."""
@@ -85,7 +89,7 @@ class Services:
             return known
         try:
             stored = await self.store.load(token)
-            await self._check_template(stored)
+            await self._check_templates(stored)
         except StoreUnavailable:
             if known is None:
                 raise
@@ -100,12 +104,10 @@ class Services:
     def _prepare_stored(self, stored: StoredMap) -> PreparedMap:
         return self.prepare(stored.document, Resolved.of_stored(stored.document))
 
-    async def _check_template(self, stored: StoredMap) -> None:
-        """Raise `UnknownMap` for an instance of a named map that was changed or deleted since."""
-        instance = stored.document.get(TEMPLATE_MEMBER)
-        if instance is None:
-            return
-        if await self.named.revision(stored.topic, instance["name"]) != instance["revision"]:
+    async def _check_templates(self, stored: StoredMap) -> None:
+        """Raise `UnknownMap` for a map made of a named map that was changed or deleted since."""
+        templates = stored.document.get(TEMPLATES_MEMBER)
+        if templates and await self.named.revisions(stored.topic, templates) != templates:
             await self.store.revoke(stored.token)
             raise unknown_map(stored.token)
 
@@ -121,10 +123,9 @@ class Services:
         self._loaded.pop(token, None)
 
     def forget_instances(self, topic: str, name: str) -> None:
-        """Ask the store anew for the maps of a named map."""
+        """Ask the store anew for the maps made of a named map."""
         for token, loaded in list(self._loaded.items()):
-            instance = loaded.stored.document.get(TEMPLATE_MEMBER)
-            if loaded.stored.topic == topic and instance is not None and instance["name"] == name:
+            if loaded.stored.topic == topic and name in loaded.stored.document.get(TEMPLATES_MEMBER, ()):
                 del self._loaded[token]
 
 

@@ -6,25 +6,30 @@ outside of them it brings its own. So no value can end the literal, the name or 
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
 from flowmaps.errors import InvalidMapConfig, InvalidRequest, InvalidSQL
-from flowmaps.mapsql.aggregation import quoted_name, quoted_text
+from flowmaps.mapsql.quoting import quoted_name, quoted_text
 from flowmaps.mapsql.shape import shape
 from flowmaps.mapsql.tokens import TOKEN
 from flowmaps.settings import LimitSettings
 
 VERSION = "0.0.1"
+NAMED = "named"
+"""The type of a layer of a MapConfig that stands for the layers of a named map."""
 TYPES = ("sql_literal", "sql_ident", "number", "css_color")
 MOST_PLACEHOLDERS = 100
 MOST_TOKENS = 100
+MOST_TOKENS_SHOWN = 8
+"""Tokens that a caller may try at once."""
 MAX_TOKEN_CHARS = 256
 MAX_NAME_CHARS = 128
 MAX_VALUE_CHARS = 10_000
@@ -141,6 +146,19 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME_CHARS
 
 
+def lets_in(template: Template, tokens: Sequence[str]) -> bool:
+    """Tell whether the template is open, or one of *tokens* is among its own."""
+    if template.tokens is None:
+        return True
+    # All are compared, so that the time tells nothing.
+    matches = [
+        hmac.compare_digest(known.encode("utf-8", "replace"), token.encode("utf-8", "replace"))
+        for known in template.tokens
+        for token in tokens[:MOST_TOKENS_SHOWN]
+    ]
+    return any(matches)
+
+
 def template_of(document: Mapping[str, Any]) -> Template:
     """Return a template that was checked when it was stored."""
     return Template(document["name"], document, _placeholders(document["placeholders"]), _auth(document["auth"])[1])
@@ -195,6 +213,10 @@ def _check_layergroup(layergroup: object) -> None:
     if without:
         text = f"Missing `options` in layergroup config for layers: {', '.join(without)}"
         raise InvalidRequest(text, member="layergroup.layers")
+    for index, layer in enumerate(layers):
+        if layer.get("type") == NAMED:
+            text = "Nested named layers are not allowed"
+            raise InvalidRequest(text, member=f"layergroup.layers[{index}].type")
 
 
 def _placeholders(raw: object) -> dict[str, Placeholder]:

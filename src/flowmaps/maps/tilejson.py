@@ -94,7 +94,7 @@ async def answer_tilejson(
 ) -> dict[str, Any]:
     """Return the TileJSON of a stored map or of some layers of it; raise `UnknownMap`, `UnsupportedFormat`."""
     token, _ = split_layergroupid(layergroupid)
-    created = await described_map(services, token)
+    created = await described_map(services, token, with_statistics=False)
     config = created.prepared.config
     layers = select_layers(config, selector if selector is not None else _all_of(config))
     offered = contents_of(layers, config)

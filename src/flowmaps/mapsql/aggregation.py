@@ -12,20 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowmaps.errors import InvalidMapConfig
-from flowmaps.mapsql import tokens
+from flowmaps.mapsql.cells import address_expression
+from flowmaps.mapsql.quoting import quoted_name, quoted_text
+from flowmaps.mapsql.time_dimension import TimeDimension, parse_time_dimension
 from flowmaps.mapsql.tokens import PIXEL_SIZE_AT_0, SCALE_DENOMINATOR_AT_0
 
 DEFAULT_THRESHOLD = 100_000
 FEATURE_COUNT = "_cdb_feature_count"
 PLACEMENTS = ("centroid", "point-grid", "point-sample")
 FUNCTIONS = ("count", "avg", "sum", "min", "max", "mode")
-UNITS = ("second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade", "century")
-RESERVED = ("cartodb_id", "the_geom", "the_geom_webmercator", FEATURE_COUNT)
-ROW_IDS = ("cartodb_id", "identifier", "id")
+ROW_ID = "cartodb_id"
+"""What features of tiles are known by: the id of a row where the query has one, else the address of the cell."""
+RESERVED = (ROW_ID, "the_geom", "the_geom_webmercator", FEATURE_COUNT)
+ROW_IDS = (ROW_ID, "identifier", "id")
 """Columns that tell rows at the same place apart, where a query has them."""
 MOST_NAMES = 64
 MOST_VALUES = 1000
-MAX_NAME_BYTES = 63
 MAX_TEXT_CHARS = 1000
 MOST_RESOLUTION = 16_384
 _COMPARISONS = {
@@ -38,6 +40,8 @@ _COMPARISONS = {
     "in": "in",
     "not_in": "not in",
 }
+SOURCE_ALIAS = "cdb_points"
+"""What expressions of columns and dimensions call the rows that they are of."""
 _SHUFFLED = "hashfloat8(cdb_x + 1.7 * cdb_y)"
 """Puts points in an order that has nothing to do with where they lie."""
 _RANGES = (("less_than", "less_than_or_equal_to"), ("greater_than", "greater_than_or_equal_to"))
@@ -48,7 +52,8 @@ class Aggregation:
     """The option ``aggregation`` of a layer.
 
     Without placement, columns, dimensions and filters it is the default one: a row of each cell, with all its columns.
-    *columns* and *dimensions* are SQL expressions by name, *conditions* are ready for HAVING.
+    *columns* and *dimensions* are SQL expressions by name, *conditions* are ready for HAVING. *times* are those
+    dimensions that are periods of time. *shows_rows* tells whether the rows of a cell may be asked for.
     """
 
     resolution: float = 1
@@ -57,6 +62,8 @@ class Aggregation:
     columns: Mapping[str, str] = field(default_factory=dict)
     dimensions: Mapping[str, str] = field(default_factory=dict)
     conditions: tuple[str, ...] = ()
+    shows_rows: bool = True
+    times: Mapping[str, TimeDimension] = field(default_factory=dict)
 
     @property
     def is_default(self) -> bool:
@@ -71,8 +78,14 @@ def parse_aggregation(raw: object) -> Aggregation | None:
         return Aggregation()
     if not isinstance(raw, Mapping):
         raise InvalidMapConfig("The option aggregation must be an object or a boolean")
-    columns = {name: _column(name, value) for name, value in _named(raw, "columns").items()}
-    dimensions = {name: _dimension(name, value) for name, value in _named(raw, "dimensions").items()}
+    columns = {name: aggregated_column(name, value) for name, value in _named(raw, "columns").items()}
+    dimensions: dict[str, str] = {}
+    times: dict[str, TimeDimension] = {}
+    for name, value in _named(raw, "dimensions").items():
+        column, time = _dimension(name, value)
+        dimensions[name] = column if time is None else time.expression(column)
+        if time is not None:
+            times[name] = time
     if clashing := set(columns) & set(dimensions):
         raise InvalidMapConfig(f"The name {min(clashing)} is both a column and a dimension")
     placement = raw.get("placement")
@@ -93,6 +106,8 @@ def parse_aggregation(raw: object) -> Aggregation | None:
         columns=columns,
         dimensions=dimensions,
         conditions=tuple(conditions),
+        shows_rows=_flag(raw, "cluster", default=True),
+        times=times,
     )
 
 
@@ -114,12 +129,14 @@ def aggregated_sql(source: str, aggregation: Aggregation, *, geom_column: str, c
     within = f"cdb_cell_x < ceil(st_xmax(!bbox!) / {size}) and cdb_cell_y < ceil(st_ymax(!bbox!) / {size})"
     if aggregation.is_default:
         return _samples(points, within, columns)
-    return _groups(points, within, aggregation, geom, size, "cartodb_id" in columns)
+    return _groups(points, within, aggregation, geom, size, ROW_ID in columns)
 
 
 def _samples(points: str, within: str, columns: Sequence[str]) -> str:
     """Return a query for one row of each cell; which one is arbitrary, but the same in every tile."""
     listed = ", ".join(f"cdb_points.{quoted_name(name)}" for name in columns)
+    if ROW_ID not in columns:
+        listed += f", {address_expression({})} as {ROW_ID}"
     order = "".join(f", cdb_points.{name}::text" for name in ROW_IDS if name in columns)
     return f"""
     select distinct on (cdb_cell_x, cdb_cell_y) {listed},
@@ -142,8 +159,7 @@ def _groups(  # noqa: PLR0917
             sample = f"(min(array[{_SHUFFLED}, cdb_x, cdb_y]))"
             x, y = f"{sample}[2]", f"{sample}[3]"
     named = {FEATURE_COUNT: "count(*)"} | dict(aggregation.columns) | dict(aggregation.dimensions)
-    if has_id:
-        named["cartodb_id"] = "min(cdb_points.cartodb_id)"
+    named[ROW_ID] = f"min(cdb_points.{ROW_ID})" if has_id else address_expression(aggregation.dimensions)
     listed = "".join(f", {expression} as {quoted_name(name)}" for name, expression in named.items())
     grouped = "".join(f", {expression}" for expression in aggregation.dimensions.values())
     having = f"having {' and '.join(aggregation.conditions)}" if aggregation.conditions else ""
@@ -189,6 +205,13 @@ def _named(raw: Mapping[str, Any], option: str) -> Mapping[str, Any]:
     return value
 
 
+def _flag(raw: Mapping[str, Any], option: str, *, default: bool) -> bool:
+    value = raw.get(option, default)
+    if not isinstance(value, bool):
+        raise InvalidMapConfig(f"The option aggregation.{option} must be true or false")
+    return value
+
+
 def _positive(raw: Mapping[str, Any], option: str, default: float) -> float:
     value = raw.get(option, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -197,7 +220,7 @@ def _positive(raw: Mapping[str, Any], option: str, default: float) -> float:
     return float(value)
 
 
-def _column(name: str, value: object) -> str:
+def aggregated_column(name: str, value: object) -> str:
     """Return the expression of an aggregated column."""
     _check_name(name)
     value = value if isinstance(value, Mapping) else {}
@@ -216,26 +239,15 @@ def _column(name: str, value: object) -> str:
     return f"mode() within group (order by {column})" if function == "mode" else f"{function}({column})"
 
 
-def _dimension(name: str, value: object) -> str:
-    """Return the expression of a dimension: a column, or the start of its period of time as text."""
+def _dimension(name: str, value: object) -> tuple[str, TimeDimension | None]:
+    """Return the column of a dimension as SQL, and how its times are split where it has a group."""
     _check_name(name)
     if isinstance(value, str):
         value = {"column": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("column"), str) or not value["column"]:
         raise InvalidMapConfig(f"Invalid dimension {name}, should be a column's name or an object with column")
     column = _source_column(value["column"])
-    group = value.get("group")
-    if group is None:
-        return column
-    if not isinstance(group, Mapping) or set(group) - {"units", "timezone", "count"} or group.get("count", 1) != 1:
-        raise InvalidMapConfig(f"Invalid dimension {name}, a group has units and timezone")
-    units, zone = group.get("units"), group.get("timezone", "utc")
-    if units not in UNITS:
-        raise InvalidMapConfig(f"Invalid units of dimension {name}. Valid values: {', '.join(UNITS)}")
-    if not isinstance(zone, str) or not zone or len(zone) > MAX_NAME_BYTES:
-        raise InvalidMapConfig(f"Invalid timezone of dimension {name}")
-    start = f"date_trunc('{units}', timezone({quoted_text(zone)}, {column}::timestamptz))"
-    return f"""to_char({start}, 'YYYY-MM-DD"T"HH24:MI:SS')"""
+    return column, None if value.get("group") is None else parse_time_dimension(name, value)
 
 
 def _check_name(name: str) -> None:
@@ -290,20 +302,3 @@ def _value(value: object) -> str:
     if isinstance(value, str) and len(value) <= MAX_TEXT_CHARS:
         return quoted_text(value)
     raise InvalidMapConfig(f"The value of a filter must be a number, a boolean or a text up to {MAX_TEXT_CHARS}")
-
-
-def quoted_name(name: str) -> str:
-    """Return *name* as a quoted identifier in which nothing can be taken for a substitution token."""
-    if "\0" in name or not name or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
-        raise InvalidMapConfig(f"Invalid column name, it must have 1 to {MAX_NAME_BYTES} bytes")
-    doubled = name.replace('"', '""')
-    if "!" not in name:
-        return f'"{doubled}"'
-    return 'U&"{}"'.format(doubled.replace("\\", "\\\\").replace("!", "\\0021"))
-
-
-def quoted_text(text: str) -> str:
-    """Return *text* as a literal in which nothing can be taken for a substitution token."""
-    if "\0" in text:
-        raise InvalidMapConfig("A text must not hold a NUL character")
-    return tokens.quoted_text(text)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flowmaps.mapsql.quoting import quoted_text
 from flowmaps.tile import TILE_PX, WORLD, Bounds, TileCoord
 
 TOKEN = re.compile(r"!(@?[A-Za-z_][A-Za-z0-9_]*)!")
@@ -105,14 +106,6 @@ def literals(variables: Variables) -> dict[str, str]:
 
 def variable_text(value: str | bool | int | float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def quoted_text(text: str) -> str:
-    """Return *text*, without NUL, as a literal in which nothing can be taken for a substitution token."""
-    doubled = text.replace("'", "''")
-    if "!" not in text and "\\" not in text:
-        return f"'{doubled}'"
-    return "E'{}'".format(doubled.replace("\\", "\\\\").replace("!", "\\x21"))
 
 
 def original_offset(sql: str, values: TokenValues, offset: int) -> int:

@@ -5,15 +5,12 @@ They stay until they are deleted, so they are there whatever the store of create
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import AsyncConnection
-
-from flowmaps.errors import CallerError, DatabaseUnavailable, InvalidRequest, StoreUnavailable
-from flowmaps.mapstore.postgresql import Connect
+from flowmaps.errors import CallerError, InvalidRequest
+from flowmaps.mapstore.postgresql import Connect, MasterTable
 from flowmaps.settings import LimitSettings
 
 
@@ -35,20 +32,11 @@ class NamedMap:
     revision: str
 
 
-class NamedMapStore:
+class NamedMapStore(MasterTable):
     """The named maps of all tenants. Methods raise `StoreUnavailable` when the master database does not answer."""
 
     def __init__(self, connect: Connect, limits: LimitSettings) -> None:
-        self._connect = connect
-        self._limits = limits
-
-    @asynccontextmanager
-    async def _rows(self) -> AsyncIterator[AsyncConnection[Any]]:
-        try:
-            async with self._connect() as conn:
-                yield conn
-        except DatabaseUnavailable as error:
-            raise StoreUnavailable("the store of named maps does not answer") from error
+        super().__init__(connect, limits, "named maps")
 
     async def add(self, topic: str, name: str, template: str) -> None:
         """Store a new template, JSON text; raise `TooManyNamedMaps`, or `InvalidRequest` where the name is taken."""
@@ -99,14 +87,14 @@ class NamedMapStore:
             raise unknown(topic, name)
         return NamedMap(topic, name, row[0], row[1])
 
-    async def revision(self, topic: str, name: str) -> str | None:
-        """Return the revision of a template, or None where there is none."""
+    async def revisions(self, topic: str, names: Iterable[str]) -> dict[str, str]:
+        """Return the revisions of those templates that there are, by name."""
         async with self._rows() as conn:
             cursor = await conn.execute(
-                "select md5(template::text) from flowmaps.named_map where topic = %s and name = %s", [topic, name]
+                "select name, md5(template::text) from flowmaps.named_map where topic = %s and name = any(%s)",
+                [topic, list(names)],
             )
-            row = await cursor.fetchone()
-        return None if row is None else str(row[0])
+            return dict(await cursor.fetchall())
 
     async def names(self, topic: str) -> list[str]:
         """Return the names of a tenant's templates in alphabetic order."""

@@ -17,20 +17,29 @@ from flowmaps.settings import LimitSettings
 Connect = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
 
-class PostgresMapStore:
-    """See `MapStore`."""
+class MasterTable:
+    """A store that is a table of the master database, reached over *connect*; *what* names it in messages."""
 
-    def __init__(self, connect: Connect, limits: LimitSettings) -> None:
+    def __init__(self, connect: Connect, limits: LimitSettings, what: str) -> None:
         self._connect = connect
         self._limits = limits
+        self._what = what
 
     @asynccontextmanager
     async def _rows(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """Yield a connection; raise `StoreUnavailable` where there is none."""
         try:
             async with self._connect() as conn:
                 yield conn
         except DatabaseUnavailable as error:
-            raise StoreUnavailable("the store of maps does not answer") from error
+            raise StoreUnavailable(f"the store of {self._what} does not answer") from error
+
+
+class PostgresMapStore(MasterTable):
+    """See `MapStore`."""
+
+    def __init__(self, connect: Connect, limits: LimitSettings) -> None:
+        super().__init__(connect, limits, "maps")
 
     async def save(self, stored: StoredMap, *, share: float = 1) -> None:
         most = most_maps(self._limits.maps_per_tenant, share)
