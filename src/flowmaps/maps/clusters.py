@@ -46,7 +46,12 @@ async def answer_cluster(  # noqa: PLR0917
     if item is None or not found.at_zoom(z):
         raise _unknown(cluster_id, found, z)
     source = CellSource(
-        item.sql, found.geom_column, aggregation.resolution, aggregation.dimensions, aggregation.conditions
+        item.sql,
+        found.geom_column,
+        aggregation.resolution,
+        aggregation.dimensions,
+        aggregation.conditions,
+        item.variables,
     )
     async with services.tenants.reader(loaded.stored.topic) as conn:
         columns = await describe(conn, item.source_query())

@@ -10,7 +10,7 @@ from flowmaps.errors import InvalidMapConfig
 from flowmaps.mapsql.aggregation import MOST_NAMES, ROW_IDS, aggregated_column
 from flowmaps.mapsql.cells import CellAddress, address_expression, digest_expression
 from flowmaps.mapsql.quoting import quoted_name
-from flowmaps.mapsql.tokens import PIXEL_SIZE_AT_0, TokenValues, substitute_tokens
+from flowmaps.mapsql.tokens import PIXEL_SIZE_AT_0, TokenValues, Variables, substitute_tokens
 from flowmaps.tile import Bounds, TileCoord
 
 FARTHEST_METRES = 1e9
@@ -27,13 +27,14 @@ class Statement(NamedTuple):
 
 
 class CellSource(NamedTuple):
-    """A layer whose points are aggregated: its vetted SQL, where its points are, and how they are aggregated."""
+    """A layer whose points are aggregated: its vetted SQL, where its points are, how they are aggregated, and its render *variables*."""
 
     sql: str
     geom_column: str
     resolution: float
     dimensions: Mapping[str, str]
     conditions: Sequence[str]
+    variables: Variables
 
 
 class Summary(NamedTuple):
@@ -115,7 +116,8 @@ def _ordered(columns: Sequence[str], summary: Summary | None) -> str:
 
 def _points(source: CellSource, zoom: int, box: Bounds, where: str) -> str:
     """Return the rows with the numbers of their cells; the source's tokens stand for *box* at the scale of *zoom*."""
-    values = replace(TokenValues.of_tile(TileCoord(zoom, 0, 0), srid=3857), bbox=box)
+    tile = TokenValues.of_tile(TileCoord(zoom, 0, 0), srid=3857, variables=source.variables)
+    values = replace(tile, bbox=box)
     geom = f"cdb_source.{quoted_name(source.geom_column)}"
     # The same sum as in tiles, or points at edges would be in other cells.
     size = f"({source.resolution * PIXEL_SIZE_AT_0!r}::float8 / power(2::float8, {zoom}))"
