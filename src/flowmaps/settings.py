@@ -194,7 +194,9 @@ class RenderSettings(Group):
     deadline_seconds: float = Field(
         10, gt=0, description="A tile not drawn by then is given up and its worker replaced."
     )
-    cached_maps: int = Field(16, ge=1, description="Map objects a worker keeps; each may hold a database connection.")
+    cached_maps: int = Field(
+        16, ge=1, description="Map objects a worker keeps; those of one tenant share a database connection."
+    )
     cached_map_seconds: float = Field(60, gt=0, description="A map object unused for this long is dropped.")
     metatile: Literal[1, 2, 4, 8] = Field(2, description="Tiles drawn together, per side.")
     buffer_size_px: int = Field(64, ge=0, le=1024, description="Buffer around a raster or grid tile, in tile pixels.")

@@ -27,7 +27,10 @@ class Statement(NamedTuple):
 
 
 class CellSource(NamedTuple):
-    """A layer whose points are aggregated: its vetted SQL, where its points are, how they are aggregated, and its render *variables*."""
+    """A layer whose points are aggregated: its vetted SQL, where its points are, and how they are aggregated.
+
+    *variables* are the operator's, for the SQL.
+    """
 
     sql: str
     geom_column: str
