@@ -46,6 +46,7 @@ class Deployment:
     _registry: SchemaRegistryClient
     _producer: Producer
     _token: str = field(default="", repr=False)
+    _token_until: float = 0.0
 
     @property
     def url(self) -> str:
@@ -58,8 +59,8 @@ class Deployment:
     @property
     def token(self) -> str:
         """An access token of a client with the role; Keycloak's live for five minutes."""
-        if not self._token:
-            self._token = self.keycloak.token()
+        if time.monotonic() >= self._token_until:
+            self._token, self._token_until = self.keycloak.token(), time.monotonic() + 200
         return self._token
 
     def new_topic(self, name: str = "datapoint") -> str:

@@ -263,7 +263,7 @@ def test_aggregated_points_are_shown(server: MapsServer) -> None:
     options = {"threshold": 1, "placement": "centroid"}
     created = server.create(layer(sql, None, aggregation=options))
     (feature,) = collection(server, created, "0/0/0.geojson")
-    assert feature["properties"] == {"_cdb_feature_count": 9}
+    assert feature["properties"] == {"_cdb_feature_count": 9, "cartodb_id": "0_0"}
 
 
 def test_hostile_names_are_quoted(server: MapsServer) -> None:
